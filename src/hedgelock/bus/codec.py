@@ -1,0 +1,140 @@
+"""Bytes to messages and back: the envelope, the schema versions, which topic may carry what.
+
+JSON on the wire, so that people can read payloads with any Kafka tool. Undecodable bytes raise
+`BadMessage` and go to quarantine; a version newer than ours raises `SchemaTooNew` and stops us.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import msgspec
+
+from hedgelock.domain import account, execution, funding, instrument, market, order, policy
+from hedgelock.domain import registry, risk, safety, treasury
+from hedgelock.domain.message import Message
+from hedgelock.errors import BadMessage, SchemaTooNew
+
+CARRIES: dict[str, tuple[type[Message], ...]] = {
+    "market_data": (market.MarketTick,),
+    "instruments": (instrument.Instrument, instrument.CollateralTerms),
+    "funding_rates": (funding.FundingRate,),
+    "account_raw": (
+        account.WalletRead, account.PositionsRead, account.PositionChanged, account.FundRead,
+        account.LoanRead,
+    ),
+    "account_ledger": (account.LedgerLine,),
+    "funding_context": (funding.FundingContext,),
+    "risk_state": (risk.RiskAssessment,),
+    "hedge_trades": (order.PlaceOrder, order.CancelOrders),
+    "treasury_actions": (treasury.TreasuryAction,),
+    "trade_confirmations": (order.OrderConfirmation, treasury.TreasuryConfirmation),
+    "operator_commands": (safety.OperatorCommand,),
+    "safety_state": (safety.SafetyState,),
+    "policies": (policy.Policy,),
+    "accounts": (registry.AccountSpec,),
+    "symbols": (registry.SymbolSpec,),
+    "quarantine": (registry.Quarantined,),
+}
+"""Topic -> kinds of message it may carry."""
+
+_INTERNAL: tuple[type[Message], ...] = (
+    execution.OrderAnswer, execution.OrderReport, execution.OrderFacts, execution.ExecutionReport,
+    execution.TransferAnswer, execution.LoanAnswer, execution.StreamReset,
+)
+"""Recorded in the journal as inputs of the executor, never on a topic."""
+
+KINDS: tuple[type[Message], ...] = (*{k for kinds in CARRIES.values() for k in kinds}, *_INTERNAL)
+"""Every kind that is ever encoded."""
+
+
+class Envelope(msgspec.Struct, frozen=True, kw_only=True):
+    """A message with its identity and origin.
+
+    `id` is unique in the log; `trace` a W3C traceparent that runs from the exchange's event to the
+    fill; `causes` are the ids of the messages and table rows it was made from; `ts_ms` is when it
+    was made (our clock); `v` its schema version.
+    """
+
+    id: str
+    trace: str
+    causes: tuple[str, ...]
+    ts_ms: int
+    v: int
+    body: Any
+
+
+_UNION: Any = None
+for _kind in KINDS:
+    _UNION = _kind if _UNION is None else _UNION | _kind
+
+
+class _Typed(Envelope, frozen=True, kw_only=True):
+    body: _UNION
+
+
+_decoder = msgspec.json.Decoder(_Typed)
+_encoder = msgspec.json.Encoder()
+
+
+class _Version(msgspec.Struct):
+    v: int = 0
+
+
+_version_decoder = msgspec.json.Decoder(_Version)
+
+
+def schema_of(kind: type[Message]) -> int:
+    """Schema version of a kind: its `schema` class variable, 1 where it has none."""
+    return int(getattr(kind, "schema", 1))
+
+
+def encode(
+    body: Message, *, id: str, trace: str, causes: tuple[str, ...], ts_ms: int  # noqa: A002
+) -> bytes:
+    """An envelope as JSON bytes."""
+    return _encoder.encode(
+        Envelope(
+            id=id, trace=trace, causes=causes, ts_ms=ts_ms, v=schema_of(type(body)), body=body
+        )
+    )
+
+
+def decode(value: bytes, topic: str | None = None) -> Envelope:
+    """The envelope in `value`.
+
+    Raises BadMessage (says what and where) when it does not decode, holds an impossible value or
+    does not belong on `topic`; SchemaTooNew when a newer version wrote it.
+    """
+    try:
+        envelope = _decoder.decode(value)
+    except (msgspec.DecodeError, ValueError) as error:
+        if _is_newer(value):
+            raise SchemaTooNew(f"written by a newer HedgeLock: {error}") from error
+        raise BadMessage(str(error)) from error
+    kind = type(envelope.body)
+    if envelope.v > schema_of(kind):
+        raise SchemaTooNew(f"{kind.__name__} v{envelope.v}, this HedgeLock knows {schema_of(kind)}")
+    if topic is not None and kind not in CARRIES[topic]:
+        raise BadMessage(f"{kind.__name__} does not belong on {topic}")
+    return envelope
+
+
+def _is_newer(value: bytes) -> bool:
+    try:
+        return _version_decoder.decode(value).v > max(schema_of(kind) for kind in KINDS)
+    except msgspec.DecodeError:
+        return False
+
+
+def new_trace(seed: str) -> str:
+    """A W3C traceparent derived from a unique seed."""
+    digest = hashlib.blake2b(seed.encode(), digest_size=24).hexdigest()
+    return f"00-{digest[:32]}-{digest[32:]}-01"
+
+
+def child_trace(parent: str, seed: str) -> str:
+    """The same trace, one span further."""
+    span = hashlib.blake2b(seed.encode(), digest_size=8).hexdigest()
+    return f"{parent[:36]}{span}-01"

@@ -1,0 +1,125 @@
+"""Every threshold of HedgeLock, once, with its unit. `config.py` only maps env names to these.
+
+A `Policy` is a message: seeded by `app.py`, changed by the safety service alone, versioned. Fractions
+are 0..1 unless said otherwise; times in milliseconds; money in USDT.
+"""
+
+from __future__ import annotations
+
+import enum
+from decimal import Decimal as D
+from decimal import Decimal
+from typing import ClassVar
+
+import msgspec
+
+from hedgelock.domain.message import Message, Value
+
+
+class Strategy(enum.Enum):
+    """Which rule sizes the hedge."""
+
+    LTV_TARGET = "ltv_target"
+    LADDER = "ladder"
+
+
+class RiskPolicy(Value, frozen=True, kw_only=True):
+    """When an account is called what. LTV thresholds as fractions of counted collateral."""
+
+    ltv_caution: Decimal = D("0.65")
+    ltv_danger: Decimal = D("0.80")
+    ltv_critical: Decimal = D("0.90")
+    ltv_leave_below: Decimal = D("0.02")
+    """A state is left only this much under its threshold."""
+    dwell_ms: int = 300_000
+    """And only after this long below it."""
+    ltv_margin_call: Decimal = D("0.85")
+    ltv_liquidation: Decimal = D("0.95")
+    margin_ratio_max: Decimal = D(1)
+    """accountMMRate allowed at the stressed price."""
+    publish_ltv_step: Decimal = D("0.001")
+    publish_price_step: Decimal = D("0.001")
+    """Publish again once LTV moved this much or the price this fraction."""
+    market_age_max_ms: int = 5_000
+    account_age_max_ms: int = 30_000
+    funding_age_max_ms: int = 300_000
+
+
+class FundingPolicy(Value, frozen=True, kw_only=True):
+    """Bands of |APR| and the size multiplier. APR as a fraction per year (0.10 = 10 %)."""
+
+    apr_normal: Decimal = D("0.10")
+    apr_heated: Decimal = D("0.50")
+    apr_mania: Decimal = D("1.00")
+    apr_extreme: Decimal = D("3.00")
+    leave_factor: Decimal = D("0.85")
+    """A band is left below this fraction of its lower edge."""
+    dwell_ms: int = 3_600_000
+    multiplier_points: tuple[tuple[Decimal, Decimal], ...] = (
+        (D(0), D(1)), (D("0.1"), D("0.9")), (D("0.5"), D("0.6")), (D(1), D("0.3")), (D(3), D(0)),
+    )
+    """(APR that this side pays, multiplier of its discretionary size), linear in between."""
+
+
+class HedgePolicy(Value, frozen=True, kw_only=True):
+    """The reference policy B* and the ladder (DESIGN §5)."""
+
+    strategy: Strategy = Strategy.LTV_TARGET
+    instrument: str = "linear:BTCUSDT"
+    spot_instrument: str = "spot:BTCUSDT"
+    coin: str = "BTC"
+    quote: str = "USDT"
+    stress_fall: Decimal = D("0.25")
+    """s: the fall that the hedge must outlive."""
+    stress_rise: Decimal = D("0.25")
+    """u: the rally that the trading pocket must outlive."""
+    ltv_max: Decimal = D("0.85")
+    """L: net LTV allowed after the fall."""
+    no_trade_band: Decimal = D("0.05")
+    """b, in coins: smaller differences from the target are left alone."""
+    cost_rate: Decimal = D("0.001")
+    """c: fee plus slippage of realising a gain, fraction of notional."""
+    borrow_margin_rate: Decimal = D("0.04")
+    """Maintenance margin of auto-borrowed USDT."""
+    reserve: Decimal | None = None
+    """R, USDT. None until the account's first fresh assessment, then written once."""
+    reserve_fraction: Decimal = D("0.10")
+    """R / V where no reserve is configured."""
+    harvest_at: Decimal = D("0.75")
+    harvest_to: Decimal = D("0.70")
+    urgent_at: Decimal = D("0.80")
+    urgent_to: Decimal = D("0.75")
+    refill_below: Decimal = D("0.65")
+    action_fraction_min: Decimal = D("0.01")
+    """Loan actions smaller than this fraction of V wait."""
+    caution_size: Decimal = D("0.02")
+    """Ladder: short in CAUTION, coins."""
+    position_size_max: Decimal = D(10)
+    """No hedge beyond this many coins, whatever a strategy says."""
+
+
+class ExecutionPolicy(Value, frozen=True, kw_only=True):
+    """How intents live and die."""
+
+    intent_ttl_ms: int = 5_000
+    query_after_ms: int = 2_000
+    """An order unheard of for this long is asked about."""
+    absent_after_ms: int = 60_000
+    """A duplicate that nowhere shows up for this long is given up."""
+    slippage_max: Decimal = D("0.005")
+    """A market order is bounded this far from the mark it was decided at."""
+    notional_max: Decimal = D(5_000_000)
+    orders_per_minute_max: int = 60
+
+
+class Policy(Message, frozen=True, kw_only=True):
+    """All limits of one account; `version` counts up with every change."""
+
+    schema: ClassVar = 1
+
+    account: str
+    version: int
+    risk: RiskPolicy = msgspec.field(default_factory=RiskPolicy)
+    funding: FundingPolicy = msgspec.field(default_factory=FundingPolicy)
+    hedge: HedgePolicy = msgspec.field(default_factory=HedgePolicy)
+    execution: ExecutionPolicy = msgspec.field(default_factory=ExecutionPolicy)

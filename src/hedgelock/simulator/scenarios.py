@@ -1,0 +1,178 @@
+"""Named market scripts. A scenario says what happens; `seed` and `speed` say how it is played.
+
+Script times are seconds from the start, before the speed factor. Prices are USD per coin,
+funding rates fractions per 8 h interval (+ = longs pay), ratios and LTVs fractions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+
+from hedgelock.simulator.matching import BookShape
+
+D = Decimal
+Path = tuple[tuple[float, float], ...]
+"""Corner points (script second, value), joined by straight lines, flat outside."""
+
+
+@dataclass(frozen=True, slots=True)
+class RatioTier:
+    """Collateral ratio of the coins between `qty_min` and `qty_max` (None = unbounded)."""
+
+    qty_min: Decimal
+    qty_max: Decimal | None
+    ratio: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class AccountSetup:
+    """An account and its pockets at the start; amounts in coins."""
+
+    key: str
+    secret: str
+    unified: Mapping[str, Decimal] = field(default_factory=dict)
+    fund: Mapping[str, Decimal] = field(default_factory=dict)
+    collateral: Mapping[str, Decimal] = field(default_factory=dict)
+    debt: Mapping[str, Decimal] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class LoanTerms:
+    """Terms of the crypto loan (product A) and of the unified account's auto-borrowing."""
+
+    collateral_ratio: Mapping[str, tuple[RatioTier, ...]]
+    ltv_initial: Decimal = D("0.80")
+    ltv_margin_call: Decimal = D("0.85")
+    ltv_liquidation: Decimal = D("0.95")
+    liquidation_fee: Decimal = D("0.02")  # fraction of the debt repaid, taken in collateral
+    hourly_rate: Decimal = D("0.0000018847396")
+    amount_min: Decimal = D("1")  # least amount to borrow, in USDT
+
+
+@dataclass(frozen=True, slots=True)
+class MarginTerms:
+    """Terms of cross margin that are not per contract."""
+
+    collateral_ratio: Mapping[str, tuple[RatioTier, ...]]
+    borrow_mm_rate: Decimal = D("0.04")
+    borrow_im_rate: Decimal = D("0.2")
+    borrow_hourly_rate: Decimal = D("0.0000034")
+    borrow_max: Decimal = D("8000000")
+    leverage_default: Decimal = D("10")
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """A script: prices and predicted funding per base coin, settlement instants, accounts."""
+
+    name: str
+    summary: str
+    duration_s: float
+    prices: Mapping[str, Path]
+    funding: Mapping[str, Path]
+    settlements_s: tuple[float, ...]
+    accounts: tuple[AccountSetup, ...]
+    loan: LoanTerms
+    margin: MarginTerms
+    book: BookShape = BookShape()
+    noise_bps: float = 3.0
+    funding_interval_h: int = 8
+
+
+def flat_ratio(ratio: str) -> tuple[RatioTier, ...]:
+    """One collateral ratio for any amount."""
+    return (RatioTier(D(0), None, D(ratio)),)
+
+
+LOAN_TERMS = LoanTerms({"BTC": flat_ratio("1"), "ETH": flat_ratio("0.95"), "USDT": flat_ratio("1")})
+MARGIN_TERMS = MarginTerms(
+    {"BTC": flat_ratio("0.95"), "ETH": flat_ratio("0.9"), "USDT": flat_ratio("1")}
+)
+
+
+def twins(debt: str) -> tuple[AccountSetup, ...]:
+    """The watched account and the unwatched one, with the same pockets."""
+    return tuple(
+        AccountSetup(
+            key=name,
+            secret=name,
+            unified={"USDT": D("6000"), "BTC": D("0.1")},
+            collateral={"BTC": D("1")},
+            debt={"USDT": D(debt)},
+        )
+        for name in ("hedgelock-sim", "unprotected-sim")
+    )
+
+
+def script(
+    name: str,
+    summary: str,
+    *,
+    btc: Path,
+    funding: Path,
+    settlements_s: tuple[float, ...],
+    debt: str = "33000",
+) -> Scenario:
+    """A BTC script with a quiet ETH beside it, the twins as accounts and the usual terms."""
+    return Scenario(
+        name=name,
+        summary=summary,
+        duration_s=btc[-1][0],
+        prices={"BTC": btc, "ETH": tuple((at, price / 20) for at, price in btc)},
+        funding={"BTC": funding, "ETH": ((0, 0.0001),)},
+        settlements_s=settlements_s,
+        accounts=twins(debt),
+        loan=LOAN_TERMS,
+        margin=MARGIN_TERMS,
+    )
+
+
+SCENARIOS: dict[str, Scenario] = {
+    s.name: s
+    for s in (
+        script(
+            "demo",
+            "a slide that liquidates the unwatched twin, funding mania on the way, a recovery",
+            btc=((0, 60000), (65, 37000), (70, 37000), (120, 52000)),
+            funding=((0, 0.0002), (12, 0.0002), (25, -0.0015), (70, -0.0015), (80, 0.00005)),
+            settlements_s=(45, 95),
+            debt="36600",
+        ),
+        script(
+            "calm",
+            "ten minutes within one percent, resting funding",
+            btc=((0, 60000), (150, 60400), (300, 59700), (450, 60300), (600, 60000)),
+            funding=((0, 0.0001),),
+            settlements_s=(120, 360),
+        ),
+        script(
+            "crash",
+            "a gap of 20 % within four seconds, then a grind lower",
+            btc=((0, 60000), (20, 60000), (24, 48000), (60, 46500), (120, 41000), (180, 42000)),
+            funding=((0, 0.0001), (20, 0.0001), (30, -0.0008), (180, -0.0004)),
+            settlements_s=(60, 150),
+        ),
+        script(
+            "mania",
+            "a rally that drains a short, longs pay up to 410 % a year",
+            btc=((0, 60000), (60, 69000), (120, 78000), (150, 76000), (180, 80000)),
+            funding=((0, 0.0003), (60, 0.0015), (120, 0.00375), (180, 0.00375)),
+            settlements_s=(40, 90, 140),
+        ),
+        script(
+            "whipsaw",
+            "five swings of ten percent and back, funding flips sign with each",
+            btc=(
+                (0, 60000), (20, 54000), (40, 60500), (60, 53500), (80, 60000), (100, 54500),
+                (120, 61000), (140, 53000), (160, 60000), (180, 55000), (200, 60000),
+            ),
+            funding=(
+                (0, 0.0005), (20, -0.0005), (40, 0.0005), (60, -0.0005), (80, 0.0005),
+                (100, -0.0005), (120, 0.0005), (140, -0.0005), (160, 0.0005), (200, -0.0005),
+            ),
+            settlements_s=(30, 70, 110, 150, 190),
+        ),
+    )
+}  # fmt: skip
