@@ -64,7 +64,7 @@ def _table(
 TOPICS: dict[str, Topic] = {
     topic.name: topic
     for topic in (
-        _table("market_data", "instrument", "collector", "risk-engine hedger forecaster",
+        _table("market_data", "instrument", "collector", "risk-engine forecaster",
                retention_ms=_HOUR_MS, age_max_ms=5_000),
         _table("instruments", "instrument or coin", "collector",
                "risk-engine hedger trade-executor"),
@@ -75,6 +75,7 @@ TOPICS: dict[str, Topic] = {
         _table("funding_context", "instrument", "funding-engine", "risk-engine hedger"),
         _facts("risk_state", "risk-engine", "hedger safety alerts"),
         _facts("hedge_trades", "hedger", "trade-executor"),
+        _facts("hedge_decisions", "hedger", "alerts"),
         _facts("treasury_actions", "hedger", "trade-executor"),
         _facts("trade_confirmations", "trade-executor", "hedger safety treasury collector"),
         _facts("operator_commands", "operator", "safety"),

@@ -11,8 +11,8 @@ from typing import Any
 
 import msgspec
 
-from hedgelock.domain import account, execution, funding, instrument, market, order, policy
-from hedgelock.domain import registry, risk, safety, treasury
+from hedgelock.domain import account, execution, funding, hedging, instrument, market, order, policy
+from hedgelock.domain import message, registry, risk, safety, treasury
 from hedgelock.domain.message import Message
 from hedgelock.errors import BadMessage, SchemaTooNew
 
@@ -28,6 +28,7 @@ CARRIES: dict[str, tuple[type[Message], ...]] = {
     "funding_context": (funding.FundingContext,),
     "risk_state": (risk.RiskAssessment,),
     "hedge_trades": (order.PlaceOrder, order.CancelOrders),
+    "hedge_decisions": (hedging.HedgeDecision,),
     "treasury_actions": (treasury.TreasuryAction,),
     "trade_confirmations": (order.OrderConfirmation, treasury.TreasuryConfirmation),
     "operator_commands": (safety.OperatorCommand,),
@@ -41,7 +42,8 @@ CARRIES: dict[str, tuple[type[Message], ...]] = {
 
 _INTERNAL: tuple[type[Message], ...] = (
     execution.OrderAnswer, execution.OrderReport, execution.OrderFacts, execution.ExecutionReport,
-    execution.TransferAnswer, execution.LoanAnswer, execution.StreamReset,
+    execution.TransferAnswer, execution.LoanAnswer, execution.StreamReset, message.Tick,
+    message.Restored,
 )
 """Recorded in the journal as inputs of the executor, never on a topic."""
 
@@ -75,6 +77,7 @@ class _Typed(Envelope, frozen=True, kw_only=True):
 
 
 _decoder = msgspec.json.Decoder(_Typed)
+_body_decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(_UNION)
 _encoder = msgspec.json.Encoder()
 
 
@@ -94,11 +97,16 @@ def encode(
     body: Message, *, id: str, trace: str, causes: tuple[str, ...], ts_ms: int  # noqa: A002
 ) -> bytes:
     """An envelope as JSON bytes."""
-    return _encoder.encode(
+    return encode_envelope(
         Envelope(
             id=id, trace=trace, causes=causes, ts_ms=ts_ms, v=schema_of(type(body)), body=body
         )
     )
+
+
+def encode_envelope(envelope: Envelope) -> bytes:
+    """A ready envelope as JSON bytes."""
+    return _encoder.encode(envelope)
 
 
 def decode(value: bytes, topic: str | None = None) -> Envelope:
@@ -119,6 +127,15 @@ def decode(value: bytes, topic: str | None = None) -> Envelope:
     if topic is not None and kind not in CARRIES[topic]:
         raise BadMessage(f"{kind.__name__} does not belong on {topic}")
     return envelope
+
+
+def decode_body(value: bytes) -> Message:
+    """A bare message, as the journal keeps them; raises BadMessage."""
+    try:
+        body: Message = _body_decoder.decode(value)
+    except (msgspec.DecodeError, ValueError) as error:
+        raise BadMessage(str(error)) from error
+    return body
 
 
 def _is_newer(value: bytes) -> bool:

@@ -7,6 +7,7 @@ the request left: a fact is newer than another of its kind when it was *asked fo
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from decimal import Decimal
 from typing import ClassVar
 
@@ -174,12 +175,17 @@ Fact = WalletRead | PositionsRead | PositionChanged | FundRead | LoanRead
 
 
 class AccountView(msgspec.Struct, frozen=True, kw_only=True):
-    """The newest fact of each kind; None = never read. Positions are merged by `seq`."""
+    """The newest fact of each kind; None = never read.
+
+    `positions` is the newest complete read with what later pushes changed; `pushed` the newest push
+    per instrument, which a read that was already on its way must not undo.
+    """
 
     wallet: WalletRead | None = None
     positions: PositionsRead | None = None
     fund: FundRead | None = None
     loan: LoanRead | None = None
+    pushed: tuple[PositionChanged, ...] = ()
 
     @property
     def is_complete(self) -> bool:
@@ -263,35 +269,40 @@ def fold(view: AccountView, fact: Fact) -> AccountView:
 
 def _fold_positions(view: AccountView, fact: PositionsRead) -> AccountView:
     known = view.positions
-    if known is None:
-        return msgspec.structs.replace(view, positions=fact)
-    if fact.ts_requested_ms <= known.ts_requested_ms:
+    if known is not None and fact.ts_requested_ms <= known.ts_requested_ms:
         return view
-    # A push may have overtaken the read that was already on its way: the higher seq is later.
-    held = {p.instrument: p for p in known.positions}
-    read = {p.instrument: p for p in fact.positions}
-    merged = []
-    for name in sorted(held.keys() | read.keys()):
-        old, new = held.get(name), read.get(name)
-        if old is not None and new is not None:
-            merged.append(old if old.seq > new.seq else new)
-        elif new is not None:
-            merged.append(new)
-    return msgspec.structs.replace(
-        view, positions=msgspec.structs.replace(fact, positions=tuple(merged))
-    )
+    merged = {position.instrument: position for position in fact.positions}
+    for push in view.pushed:
+        name, pushed = push.position.instrument, push.position
+        read = merged.get(name)
+        # A push may have overtaken a read that was already on its way. Where the read lists the
+        # instrument, the higher seq is later; where it does not, only the time of asking can tell.
+        if read.seq < pushed.seq if read is not None else push.ts_seen_ms >= fact.ts_requested_ms:
+            merged[name] = pushed
+    return msgspec.structs.replace(view, positions=_with_positions(fact, merged.values()))
 
 
 def _fold_position(view: AccountView, fact: PositionChanged) -> AccountView:
-    known = view.positions
+    known, new = view.positions, fact.position
+    for push in view.pushed:
+        if push.position.instrument == new.instrument and new.seq <= push.position.seq:
+            return view
+    old = view.position_of(new.instrument)
+    if old is not None and new.seq <= old.seq:
+        return view
+    if known is not None and old is None and fact.ts_seen_ms < known.ts_requested_ms:
+        # Seen before that read was asked for, and the read says flat.
+        return view
+    others = tuple(p for p in view.pushed if p.position.instrument != new.instrument)
+    view = msgspec.structs.replace(view, pushed=(*others, fact))
     if known is None:
-        # One push is no complete read; wait for it rather than take the rest for flat.
+        # One push is no complete read; it waits for one rather than let the rest pass for flat.
         return view
-    old = view.position_of(fact.position.instrument)
-    if old is not None and fact.position.seq <= old.seq:
-        return view
-    kept = [p for p in known.positions if p.instrument != fact.position.instrument]
-    positions = tuple(sorted([*kept, fact.position], key=lambda p: p.instrument))
+    kept = [p for p in known.positions if p.instrument != new.instrument]
+    return msgspec.structs.replace(view, positions=_with_positions(known, [*kept, new]))
+
+
+def _with_positions(read: PositionsRead, positions: Iterable[Position]) -> PositionsRead:
     return msgspec.structs.replace(
-        view, positions=msgspec.structs.replace(known, positions=positions)
+        read, positions=tuple(sorted(positions, key=lambda p: p.instrument))
     )

@@ -2,6 +2,20 @@
 
 `funding_rate` is a fraction per interval, + = longs pay shorts. `funding_apr` is simple, per year,
 signed alike. The interval is 1, 2, 4 or 8 h, per instrument, and changes without notice.
+
+The regime is the band of |APR|, whoever pays. Up at once; a band is left, downwards only, when
+|APR| was below .85 × its lower edge for the whole dwell (which starts when |APR| falls below that
+line, so never before the band was entered); see `hysteresis`. With the house policy:
+
+    regime      entered at      left when 1 h below
+    NEUTRAL     -               -
+    NORMAL      |APR| ≥  .10    .085
+    HEATED      |APR| ≥  .50    .425
+    MANIA       |APR| ≥ 1.00    .85
+    EXTREME     |APR| ≥ 3.00    2.55
+
+The market's resting rate, 0.01 % per 8 h, is 10.95 %: just above an edge, and 22 % above its leaving
+line; noise there changes nothing.
 """
 
 from __future__ import annotations
@@ -10,7 +24,23 @@ import enum
 from decimal import Decimal
 from typing import ClassVar
 
+import msgspec
+
+from hedgelock.domain.hysteresis import Latch, Rungs, advance
 from hedgelock.domain.message import Message
+from hedgelock.domain.money import ONE, ZERO, clip, saturate
+from hedgelock.domain.policy import FundingPolicy
+from hedgelock.domain.step import Hold, Now, Output, Step, Tables
+
+HOURS_PER_YEAR = 8760
+PUBLISH_APR_STEP = Decimal("0.005")
+"""Publish again once the APR, or a multiplier, moved this much."""
+HEARTBEAT_MS = 60_000
+"""And at least this often, so that silence can be told from calm."""
+RETRY_MS = 1_000
+"""Look for the house policy this often while there is none."""
+HOUSE = "*"
+"""Whose policy holds the funding bands: one set for all accounts."""
 
 
 class FundingRegime(enum.Enum):
@@ -57,3 +87,152 @@ class FundingContext(Message, frozen=True, kw_only=True):
     reason: str
     ts_event_ms: int
     ts_seen_ms: int
+
+
+class FundingReason(enum.Enum):
+    """Why a context was published, the weightiest first."""
+
+    FIRST_RATE = "first_rate"
+    REGIME_RAISED = "regime_raised"
+    REGIME_LOWERED = "regime_lowered"
+    INTERVAL_CHANGED = "interval_changed"
+    SETTLEMENT_CHANGED = "settlement_changed"
+    PAYER_CHANGED = "payer_changed"
+    MULTIPLIER_CHANGED = "multiplier_changed"
+    APR_MOVED = "apr_moved"
+    STILL_SO = "still_so"
+
+
+class FundingMemory(msgspec.Struct, frozen=True, kw_only=True):
+    """What the funding-engine remembers of one instrument. `instrument` "" = not yet known."""
+
+    instrument: str = ""
+    rate: FundingRate | None = None
+    latch: Latch | None = None
+    since_ms: int = 0
+    """Our clock when the present regime was entered."""
+    published: FundingContext | None = None
+    published_ms: int = 0
+
+
+_REGIMES = tuple(FundingRegime)
+
+
+def initial(instrument: str) -> FundingMemory:
+    """The memory of an instrument nothing is known of."""
+    return FundingMemory(instrument=instrument)
+
+
+def annualise(rate: Decimal, interval_h: Decimal) -> Decimal:
+    """Simple APR: rate × 8760 ÷ interval_h, fraction per year, signed like the rate. interval_h > 0.
+
+    >>> annualise(Decimal("0.0001"), Decimal(8))
+    Decimal('0.1095')
+    """
+    return rate * HOURS_PER_YEAR / interval_h
+
+
+def multiplier(apr_paid: Decimal, policy: FundingPolicy) -> Decimal:
+    """Scale 0..1 of discretionary size on the side that pays `apr_paid` (≤ 0 = it receives: 1).
+
+    Linear between the policy's points, flat beyond the last; a policy without points allows nothing.
+    """
+    if apr_paid <= 0:
+        return ONE
+    left, at_left = ZERO, ONE if policy.multiplier_points else ZERO
+    for right, at_right in policy.multiplier_points:
+        if apr_paid <= right:
+            # left < apr_paid ≤ right, in whatever order the points come: no division by zero.
+            at_left += (at_right - at_left) * (apr_paid - left) / (right - left)
+            break
+        left, at_left = right, at_right
+    return saturate(clip(at_left, ZERO, ONE))
+
+
+def rungs_of(policy: FundingPolicy) -> Rungs:
+    """The regimes' lines of |APR|: rung 1 = NORMAL ... 4 = EXTREME."""
+    enter = (policy.apr_normal, policy.apr_heated, policy.apr_mania, policy.apr_extreme)
+    return Rungs(enter, tuple(edge * policy.leave_factor for edge in enter))
+
+
+def step(memory: FundingMemory, tables: Tables, message: object, now: Now) -> Step[FundingMemory]:
+    """Take in a FundingRate (or the time) and publish the FundingContext when it says something new.
+
+    A rate that is not newer by the venue's clock changes nothing; without a house policy nothing is
+    published.
+    """
+    memory = _take_in(memory, message)
+    rate = memory.rate
+    if rate is None:
+        return Step(memory)
+    policy = tables.policy(HOUSE)
+    if policy is None:
+        return Step(memory, hold=Hold(until_ms=now.now_ms + RETRY_MS))
+    bands = policy.funding
+    apr = saturate(annualise(rate.funding_rate, rate.funding_interval_h))
+    latch = advance(
+        memory.latch or Latch(), abs(apr),
+        rungs=rungs_of(bands), dwell_ms=bands.dwell_ms, now_ms=now.now_ms,
+    )
+    if memory.latch is None or latch.level != memory.latch.level:
+        memory = msgspec.structs.replace(memory, latch=latch, since_ms=now.now_ms)
+    elif latch is not memory.latch:
+        memory = msgspec.structs.replace(memory, latch=latch)
+    context = FundingContext(
+        instrument=rate.instrument, apr=apr, regime=_REGIMES[latch.level],
+        since_ts_ms=memory.since_ms,
+        multiplier_long=multiplier(apr, bands), multiplier_short=multiplier(-apr, bands),
+        funding_rate=rate.funding_rate, funding_interval_h=rate.funding_interval_h,
+        funding_next_ts_ms=rate.funding_next_ts_ms, reason="",
+        ts_event_ms=rate.ts_event_ms, ts_seen_ms=rate.ts_seen_ms,
+    )
+    reason = _why_publish(memory, context, now.now_ms)
+    outputs: tuple[Output, ...] = ()
+    if reason is not None:
+        context = msgspec.structs.replace(context, reason=reason.value)
+        memory = msgspec.structs.replace(memory, published=context, published_ms=now.now_ms)
+        outputs = (Output("funding_context", rate.instrument, context),)
+    expires = latch.expires_ms(bands.dwell_ms)
+    heartbeat = memory.published_ms + HEARTBEAT_MS
+    until = heartbeat if expires is None else min(heartbeat, expires)
+    return Step(memory, outputs, hold=Hold(until_ms=until))
+
+
+def _take_in(memory: FundingMemory, message: object) -> FundingMemory:
+    if not isinstance(message, FundingRate):
+        return memory
+    if message.instrument != memory.instrument and memory.instrument:
+        return memory
+    if memory.rate is not None and message.ts_event_ms <= memory.rate.ts_event_ms:
+        return memory
+    return msgspec.structs.replace(memory, instrument=message.instrument, rate=message)
+
+
+def _why_publish(
+    memory: FundingMemory, context: FundingContext, now_ms: int
+) -> FundingReason | None:
+    """The weightiest reason to publish `context`; None = nothing new to say."""
+    last = memory.published
+    if last is None:
+        return FundingReason.FIRST_RATE
+    if context.regime is not last.regime:
+        higher = _REGIMES.index(context.regime) > _REGIMES.index(last.regime)
+        return FundingReason.REGIME_RAISED if higher else FundingReason.REGIME_LOWERED
+    if context.funding_interval_h != last.funding_interval_h:
+        return FundingReason.INTERVAL_CHANGED
+    if context.funding_next_ts_ms != last.funding_next_ts_ms:
+        return FundingReason.SETTLEMENT_CHANGED
+    if (context.apr > 0, context.apr < 0) != (last.apr > 0, last.apr < 0):
+        return FundingReason.PAYER_CHANGED
+    moved = max(
+        abs(context.multiplier_long - last.multiplier_long),
+        abs(context.multiplier_short - last.multiplier_short),
+    )
+    # The multiplier is continuous: taken literally, any change of the APR would change it.
+    if moved >= PUBLISH_APR_STEP:
+        return FundingReason.MULTIPLIER_CHANGED
+    if abs(context.apr - last.apr) >= PUBLISH_APR_STEP:
+        return FundingReason.APR_MOVED
+    if now_ms - memory.published_ms >= HEARTBEAT_MS:
+        return FundingReason.STILL_SO
+    return None

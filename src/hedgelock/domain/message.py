@@ -7,6 +7,7 @@ grow: a new field is optional with None for "absent"; anything else is a new cla
 
 from __future__ import annotations
 
+import itertools
 from decimal import Decimal
 from functools import cache
 from typing import ClassVar, get_type_hints
@@ -30,10 +31,12 @@ class Value(msgspec.Struct, frozen=True, kw_only=True):
         kind = type(self)
         for name in _decimal_fields(kind):
             number = getattr(self, name)
-            if number is None:
-                continue
-            if not number.is_finite() or (number and abs(number.adjusted()) > _DIGITS_MAX):
+            if number is not None and not _is_usable(number):
                 raise ValueError(f"{kind.__name__}.{name} is not a usable number: {number}")
+        for name in _curve_fields(kind):
+            for number in itertools.chain.from_iterable(getattr(self, name)):
+                if not _is_usable(number):
+                    raise ValueError(f"{kind.__name__}.{name} is not a usable number: {number}")
         for name in kind.positive:
             number = getattr(self, name)
             if number is not None and number <= 0:
@@ -60,6 +63,10 @@ class Restored(Message, frozen=True, kw_only=True):
     now_ms: int
 
 
+def _is_usable(number: Decimal) -> bool:
+    return number.is_finite() and (not number or abs(number.adjusted()) <= _DIGITS_MAX)
+
+
 @cache
 def _decimal_fields(kind: type[Value]) -> tuple[str, ...]:
     hints = get_type_hints(kind)
@@ -68,3 +75,10 @@ def _decimal_fields(kind: type[Value]) -> tuple[str, ...]:
         for field in msgspec.structs.fields(kind)
         if hints[field.name] in (Decimal, Decimal | None)
     )
+
+
+@cache
+def _curve_fields(kind: type[Value]) -> tuple[str, ...]:
+    hints = get_type_hints(kind)
+    curve = tuple[tuple[Decimal, Decimal], ...]
+    return tuple(f.name for f in msgspec.structs.fields(kind) if hints[f.name] == curve)

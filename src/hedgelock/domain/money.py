@@ -9,7 +9,10 @@ from decimal import Decimal
 ZERO = Decimal(0)
 ONE = Decimal(1)
 
-_PLAIN = re.compile(r"[+-]?(\d{1,24}(\.\d{0,24})?|\.\d{1,24})([eE][+-]?\d{1,2})?\Z")
+_EXPONENT_MAX = 30
+_LARGEST = Decimal("1E+30")
+
+_PLAIN = re.compile(r"[+-]?(\d{1,24}(\.\d{0,24})?|\.\d{1,24})([eE][+-]?\d{1,2})?\Z", re.ASCII)
 
 
 def trap_floats() -> None:
@@ -38,7 +41,9 @@ def floor_to(value: Decimal, step: Decimal) -> Decimal:
     >>> floor_to(Decimal("0.0519"), Decimal("0.001"))
     Decimal('0.051')
     """
-    return (value / step).to_integral_value(decimal.ROUND_DOWN) * step
+    rounded = (value / step).to_integral_value(decimal.ROUND_DOWN) * step
+    # The quotient itself is rounded to the context's digits and may have reached the next integer.
+    return rounded if rounded.copy_abs() <= value.copy_abs() else rounded - step.copy_sign(value)
 
 
 def ceil_to(value: Decimal, step: Decimal) -> Decimal:
@@ -47,9 +52,22 @@ def ceil_to(value: Decimal, step: Decimal) -> Decimal:
     >>> ceil_to(Decimal("0.0511"), Decimal("0.001"))
     Decimal('0.052')
     """
-    return (value / step).to_integral_value(decimal.ROUND_UP) * step
+    rounded = (value / step).to_integral_value(decimal.ROUND_UP) * step
+    return rounded if rounded.copy_abs() >= value.copy_abs() else rounded + step.copy_sign(value)
 
 
 def clip(value: Decimal, low: Decimal, high: Decimal) -> Decimal:
     """`value` limited to [low, high]; `low` wins when they cross."""
     return max(low, min(value, high))
+
+
+def saturate(value: Decimal) -> Decimal:
+    """`value` brought into the range that messages carry: |value| ≤ 1E30, below 1E−30 is 0.
+
+    Products of numbers that each passed the boundary may leave it; an absurd figure must stay
+    absurdly large, not stop an account.
+    """
+    exponent = value.adjusted()
+    if -_EXPONENT_MAX <= exponent < _EXPONENT_MAX or not value:
+        return value
+    return _LARGEST.copy_sign(value) if exponent > 0 else ZERO

@@ -10,7 +10,7 @@ import base64
 import enum
 import hashlib
 from decimal import Decimal
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 from hedgelock.domain.message import Message, Value
 
@@ -67,6 +67,87 @@ class OrderStatus(enum.Enum):
 _TERMINAL = frozenset(
     {OrderStatus.FILLED, OrderStatus.CANCELLED, OrderStatus.REJECTED, OrderStatus.EXPIRED}
 )
+
+
+class OrderEvent(enum.Enum):
+    """What can be learned about an order. SEEN_…: the venue's row says so; FILL_…: an execution."""
+
+    ACKNOWLEDGED = "acknowledged"
+    REFUSED = "refused"
+    """The venue's answer to a send: it did not happen and will not."""
+    POSTPONED = "postponed"
+    """Busy: this send did nothing, another one may follow."""
+    DUPLICATE = "duplicate"
+    """The venue knows the id already: an earlier send most likely arrived."""
+    DOUBTED = "doubted"
+    """No answer, a doubtful one, or a restart: nobody knows where it stands."""
+    RESENT = "resent"
+    GIVEN_UP = "given_up"
+    """The venue does not have it and it will not be sent again."""
+    SEEN_NEW = "seen_new"
+    SEEN_PARTIAL = "seen_partial"
+    SEEN_FILLED = "seen_filled"
+    SEEN_CANCELLED = "seen_cancelled"
+    SEEN_REJECTED = "seen_rejected"
+    FILL_PARTIAL = "fill_partial"
+    """An execution after which something of the order is left."""
+    FILL_COMPLETE = "fill_complete"
+    """An execution after which nothing of it is left."""
+
+
+class IllegalMove(NamedTuple):
+    """A contradiction: `event` cannot befall an order in `status`; the order stays as it is."""
+
+    status: OrderStatus
+    event: OrderEvent
+
+
+_COLUMNS = (
+    OrderStatus.PENDING, OrderStatus.UNKNOWN, OrderStatus.NEW, OrderStatus.PARTIALLY_FILLED,
+    OrderStatus.FILLED, OrderStatus.CANCELLED, OrderStatus.REJECTED, OrderStatus.EXPIRED,
+)
+
+# The ugly truths are cells like any other: a second FILLED after a lost cancel race, a fill after a
+# cancel (booked; the status stays), news that arrives late (the later status stays), and an order
+# that we took for refused or lost and that the venue has after all (it lives again, and is
+# cancelled by `order_execution`). P U N H F C R E are the columns; `.` is an illegal move.
+_MOVES = """
+                P U N H F C R E
+acknowledged    N N N H F C N N
+refused         R R . . . . R E
+postponed       P U . . . . . .
+duplicate       U U N H F C . .
+doubted         U U U U F C R E
+resent          P P . . . . . .
+given_up        E E E E . . . E
+seen_new        N N N H F C N N
+seen_partial    H H H H F C H H
+seen_filled     F F F F F F F F
+seen_cancelled  C C C C F C C C
+seen_rejected   R R R . . . R R
+fill_partial    H H H H F C H H
+fill_complete   F F F F F F F F
+"""
+
+
+def _parse(text: str) -> dict[tuple[OrderStatus, OrderEvent], OrderStatus]:
+    head, *rows = text.strip().splitlines()
+    of_letter = dict(zip(head.split(), _COLUMNS, strict=True))
+    table: dict[tuple[OrderStatus, OrderEvent], OrderStatus] = {}
+    for row in rows:
+        event, *cells = row.split()
+        for status, cell in zip(_COLUMNS, cells, strict=True):
+            if cell != ".":
+                table[status, OrderEvent(event)] = of_letter[cell]
+    return table
+
+
+_TABLE = _parse(_MOVES)
+
+
+def next_status(status: OrderStatus, event: OrderEvent) -> OrderStatus | IllegalMove:
+    """Where `event` takes an order that stands at `status`; total, IllegalMove where it cannot."""
+    return _TABLE.get((status, event)) or IllegalMove(status, event)
 
 
 class Fill(Value, frozen=True, kw_only=True):

@@ -8,8 +8,6 @@ from typing import Any
 
 from hedgelock.simulator.money import ZERO, text
 
-D = Decimal
-
 
 @dataclass(frozen=True, slots=True)
 class Tier:
@@ -39,7 +37,7 @@ class Contract:
     notional_min: Decimal
     taker_rate: Decimal
     maker_rate: Decimal
-    leverage_max: Decimal = D("100")
+    leverage_max: Decimal = Decimal(100)
     tiers: tuple[Tier, ...] = ()
     symbol_id: int = 0
 
@@ -82,12 +80,12 @@ def ladder(*steps: str) -> tuple[Tier, ...]:
     """Build tiers from "limit mm_rate leverage_max" rows; deductions keep margin continuous."""
     tiers: list[Tier] = []
     for step in steps:
-        limit, mm_rate, leverage_max = (D(word) for word in step.split())
+        limit, mm_rate, leverage_max = (Decimal(word) for word in step.split())
         deduction = ZERO
         if tiers:
             last = tiers[-1]
             deduction = last.limit * (mm_rate - last.mm_rate) + last.deduction
-        im_rate = (1 / leverage_max).quantize(D("0.0001"))
+        im_rate = (1 / leverage_max).quantize(Decimal("0.0001"))
         tiers.append(Tier(limit, mm_rate, im_rate, leverage_max, deduction))
     return tuple(tiers)
 
@@ -111,26 +109,26 @@ BTCUSDT_TIERS = ladder(
 BTCUSD_TIERS = ladder("150 0.005 100", "300 0.01 50", "450 0.015 33", "600 0.02 25")
 ETHUSDT_TIERS = ladder("1000000 0.005 100", "2000000 0.01 50", "4000000 0.02 25")
 
-PERP_TAKER, PERP_MAKER, SPOT_FEE = D("0.00055"), D("0.0002"), D("0.001")
+PERP_TAKER, PERP_MAKER, SPOT_FEE = Decimal("0.00055"), Decimal("0.0002"), Decimal("0.001")
 
 CONTRACTS: dict[str, Contract] = {
     c.key: c
     for c in (
         Contract(
-            "linear", "BTCUSDT", "BTC", "USDT", "USDT", D("0.1"), D("0.001"), D("0.001"),
-            D("1190"), D("500"), D("5"), PERP_TAKER, PERP_MAKER, D("100"), BTCUSDT_TIERS, 5,
+            "linear", "BTCUSDT", "BTC", "USDT", "USDT", Decimal("0.1"), Decimal("0.001"), Decimal("0.001"),
+            Decimal(1190), Decimal(500), Decimal(5), PERP_TAKER, PERP_MAKER, Decimal(100), BTCUSDT_TIERS, 5,
         ),
         Contract(
-            "linear", "ETHUSDT", "ETH", "USDT", "USDT", D("0.01"), D("0.01"), D("0.01"),
-            D("7240"), D("3000"), D("5"), PERP_TAKER, PERP_MAKER, D("100"), ETHUSDT_TIERS, 6,
+            "linear", "ETHUSDT", "ETH", "USDT", "USDT", Decimal("0.01"), Decimal("0.01"), Decimal("0.01"),
+            Decimal(7240), Decimal(3000), Decimal(5), PERP_TAKER, PERP_MAKER, Decimal(100), ETHUSDT_TIERS, 6,
         ),
         Contract(
-            "inverse", "BTCUSD", "BTC", "USD", "BTC", D("0.1"), D("1"), D("1"),
-            D("25000000"), D("5000000"), D("1"), PERP_TAKER, PERP_MAKER, D("100"), BTCUSD_TIERS, 1,
+            "inverse", "BTCUSD", "BTC", "USD", "BTC", Decimal("0.1"), Decimal(1), Decimal(1),
+            Decimal(25000000), Decimal(5000000), Decimal(1), PERP_TAKER, PERP_MAKER, Decimal(100), BTCUSD_TIERS, 1,
         ),
         Contract(
-            "spot", "BTCUSDT", "BTC", "USDT", "USDT", D("0.1"), D("0.000001"), D("0.000001"),
-            D("83"), D("41"), D("5"), SPOT_FEE, SPOT_FEE, D("10"), (), 2,
+            "spot", "BTCUSDT", "BTC", "USDT", "USDT", Decimal("0.1"), Decimal("0.000001"), Decimal("0.000001"),
+            Decimal(83), Decimal(41), Decimal(5), SPOT_FEE, SPOT_FEE, Decimal(10), (), 2,
         ),
     )
 }  # fmt: skip

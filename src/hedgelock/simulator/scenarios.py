@@ -12,7 +12,6 @@ from decimal import Decimal
 
 from hedgelock.simulator.matching import BookShape
 
-D = Decimal
 Path = tuple[tuple[float, float], ...]
 """Corner points (script second, value), joined by straight lines, flat outside."""
 
@@ -43,12 +42,12 @@ class LoanTerms:
     """Terms of the crypto loan (product A) and of the unified account's auto-borrowing."""
 
     collateral_ratio: Mapping[str, tuple[RatioTier, ...]]
-    ltv_initial: Decimal = D("0.80")
-    ltv_margin_call: Decimal = D("0.85")
-    ltv_liquidation: Decimal = D("0.95")
-    liquidation_fee: Decimal = D("0.02")  # fraction of the debt repaid, taken in collateral
-    hourly_rate: Decimal = D("0.0000018847396")
-    amount_min: Decimal = D("1")  # least amount to borrow, in USDT
+    ltv_initial: Decimal = Decimal("0.80")
+    ltv_margin_call: Decimal = Decimal("0.85")
+    ltv_liquidation: Decimal = Decimal("0.95")
+    liquidation_fee: Decimal = Decimal("0.02")  # fraction of the debt repaid, taken in collateral
+    hourly_rate: Decimal = Decimal("0.0000018847396")
+    amount_min: Decimal = Decimal(1)  # least amount to borrow, in USDT
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +55,11 @@ class MarginTerms:
     """Terms of cross margin that are not per contract."""
 
     collateral_ratio: Mapping[str, tuple[RatioTier, ...]]
-    borrow_mm_rate: Decimal = D("0.04")
-    borrow_im_rate: Decimal = D("0.2")
-    borrow_hourly_rate: Decimal = D("0.0000034")
-    borrow_max: Decimal = D("8000000")
-    leverage_default: Decimal = D("10")
+    borrow_mm_rate: Decimal = Decimal("0.04")
+    borrow_im_rate: Decimal = Decimal("0.2")
+    borrow_hourly_rate: Decimal = Decimal("0.0000034")
+    borrow_max: Decimal = Decimal(8000000)
+    leverage_default: Decimal = Decimal(10)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,14 +75,14 @@ class Scenario:
     accounts: tuple[AccountSetup, ...]
     loan: LoanTerms
     margin: MarginTerms
-    book: BookShape = BookShape()
+    book: BookShape = field(default_factory=BookShape)
     noise_bps: float = 3.0
     funding_interval_h: int = 8
 
 
 def flat_ratio(ratio: str) -> tuple[RatioTier, ...]:
     """One collateral ratio for any amount."""
-    return (RatioTier(D(0), None, D(ratio)),)
+    return (RatioTier(Decimal(0), None, Decimal(ratio)),)
 
 
 LOAN_TERMS = LoanTerms({"BTC": flat_ratio("1"), "ETH": flat_ratio("0.95"), "USDT": flat_ratio("1")})
@@ -98,9 +97,9 @@ def twins(debt: str) -> tuple[AccountSetup, ...]:
         AccountSetup(
             key=name,
             secret=name,
-            unified={"USDT": D("6000"), "BTC": D("0.1")},
-            collateral={"BTC": D("1")},
-            debt={"USDT": D(debt)},
+            unified={"USDT": Decimal(6000), "BTC": Decimal("0.1")},
+            collateral={"BTC": Decimal(1)},
+            debt={"USDT": Decimal(debt)},
         )
         for name in ("hedgelock-sim", "unprotected-sim")
     )

@@ -1,0 +1,213 @@
+"""The composition root: the only place that knows which bus, which venue and which services run.
+
+One `Host` runs any set of services in one process: all of them in the embedded engine, one of them
+in `hedgelock service NAME` on Kafka.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import structlog
+import uvloop
+
+from hedgelock.bus import codec
+from hedgelock.bus.embedded import EmbeddedBus
+from hedgelock.clock import SystemClock
+from hedgelock.config import Settings
+from hedgelock.domain.message import Message
+from hedgelock.domain.money import trap_floats
+from hedgelock.domain.policy import Policy
+from hedgelock.domain.registry import AccountSpec, SymbolSpec
+from hedgelock.errors import BadMessage, ConfigError, HedgeLockError
+from hedgelock.ports import Bus, Clock, Exchange, Outgoing
+from hedgelock.services import (
+    funding_engine,
+    hedger,
+    risk_engine,
+    safety,
+    trade_executor,
+)
+from hedgelock.services.host import Host
+from hedgelock.services.runner import Service
+
+_log = structlog.get_logger("app")
+
+SERVICES = ("funding-engine", "safety", "risk-engine", "hedger", "trade-executor", "collector")
+"""Every service, folded ones first, in the order a decision passes through them."""
+
+HOUSE = "*"
+"""The policy that belongs to no account; the funding-engine reads it."""
+
+
+def folded(settings: Settings) -> dict[str, Service[Any]]:
+    """The services that fold, by name."""
+    key = settings.operator_key.get_secret_value().encode()
+    services: tuple[Service[Any], ...] = (
+        funding_engine.SERVICE, safety.service(key), risk_engine.SERVICE, hedger.SERVICE,
+        trade_executor.SERVICE,
+    )
+    return {service.name: service for service in services}
+
+
+def open_bus(settings: Settings, *, read_only: bool = False) -> Bus:
+    """The bus that the configuration names. Raises BusError with what to do."""
+    if settings.kafka.bootstrap_servers:
+        from hedgelock.bus.kafka import KafkaBus
+
+        return KafkaBus(
+            settings.kafka.bootstrap_servers, clock=SystemClock(), prefix=settings.kafka.prefix,
+            replication_factor=settings.kafka.replication_factor,
+        )
+    path = settings.data_dir / "hedgelock.db"
+    if not read_only:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    return EmbeddedBus(path, clock=SystemClock(), read_only=read_only)
+
+
+def seed(bus: Bus, settings: Settings, clock: Clock) -> int:
+    """Bring `accounts`, `symbols` and `policies` to what is configured; returns how many changed.
+
+    A reserve that safety wrote once stays, unless the configuration names another.
+    """
+    wanted: list[tuple[str, str, Message]] = []
+    for account in settings.account_names():
+        wanted.append(("accounts", account, AccountSpec(account=account, venue="bybit", version=1)))
+    hedge = settings.policy(HOUSE).hedge
+    for instrument in (hedge.instrument, hedge.spot_instrument):
+        wanted.append(("symbols", instrument, SymbolSpec(instrument=instrument, version=1)))
+    for account in (HOUSE, *settings.account_names()):
+        wanted.append(("policies", account, settings.policy(account)))
+    publisher = bus.publisher("app")
+    changed = 0
+    known = {topic: _latest(bus, topic) for topic in ("accounts", "symbols", "policies")}
+    for topic, key, body in wanted:
+        old = known[topic].get(key)
+        new = _next_policy(old, body) if isinstance(body, Policy) else body
+        if new == old:
+            continue
+        changed += 1
+        ident = f"app:{topic}:{key}:{clock.now_ms()}.{changed}"
+        value = codec.encode(new, id=ident, trace=codec.new_trace(ident), causes=(),
+                             ts_ms=clock.now_ms())
+        publisher.publish([Outgoing(topic, key, value)])
+    publisher.flush(10.0)
+    publisher.close()
+    return changed
+
+
+def _next_policy(old: Message | None, wanted: Policy) -> Policy:
+    if not isinstance(old, Policy):
+        return wanted
+    if wanted.hedge.reserve is None:
+        hedge = msgspec.structs.replace(wanted.hedge, reserve=old.hedge.reserve)
+        wanted = msgspec.structs.replace(wanted, hedge=hedge)
+    same = msgspec.structs.replace(wanted, version=old.version)
+    return old if same == old else msgspec.structs.replace(wanted, version=old.version + 1)
+
+
+def _latest(bus: Bus, topic: str) -> dict[str, Message]:
+    rows: dict[str, Message] = {}
+    for record in bus.read(topic):
+        try:
+            rows[record.key] = codec.decode(record.value, topic).body
+        except BadMessage as error:
+            _log.warning("seed_row_ignored", topic=topic, key=record.key, reason=str(error))
+    return rows
+
+
+def make_exchange(settings: Settings, account: str, clock: Clock) -> Exchange:
+    """The venue as one account sees it."""
+    from hedgelock.exchanges.bybit import CAPABILITIES, Addresses, BybitExchange
+    from hedgelock.exchanges.ccxt_venue import Credentials
+
+    endpoint = settings.endpoint(account)
+    return BybitExchange(
+        account,
+        Credentials(endpoint.api_key.get_secret_value(), endpoint.api_secret.get_secret_value()),
+        addresses=Addresses(endpoint.rest_url, endpoint.ws_public_url, endpoint.ws_private_url),
+        capabilities=CAPABILITIES[settings.trading_mode.value],
+        clock=clock,
+    )
+
+
+def prepare() -> None:
+    """What every process does first: floats trapped, assertions on, threads switch quickly."""
+    if not __debug__:
+        raise HedgeLockError("python -O switches assertions off, and they guard money: run without")
+    trap_floats()
+    # The fold thread and the asyncio loop share one interpreter: 5 ms would be a hop's budget.
+    sys.setswitchinterval(0.0005)
+
+
+def run_engine(settings: Settings) -> int:
+    """All services in this process, until a signal; the exit status."""
+    return _run(settings, SERVICES)
+
+
+def run_service(settings: Settings, name: str) -> int:
+    """One service in this process, until a signal; the exit status."""
+    return _run(settings, (name,))
+
+
+def _run(settings: Settings, names: Sequence[str]) -> int:
+    prepare()
+    clock = SystemClock()
+    bus = open_bus(settings)
+    try:
+        seed(bus, settings, clock)
+        return uvloop.run(_host(settings, bus, names, clock))
+    finally:
+        bus.close()
+
+
+async def _host(settings: Settings, bus: Bus, names: Sequence[str], clock: Clock) -> int:
+    host = Host(
+        settings, bus, names=names, services=folded(settings), clock=clock,
+        make_exchange=lambda account: make_exchange(settings, account, clock),
+        wait=bus.wait if isinstance(bus, EmbeddedBus) else None,
+    )
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, host.stop)
+    return await host.run()
+
+
+def supervise(
+    settings: Settings, *, on_start: Callable[[], None] = lambda: None, log_path: Path | None = None
+) -> int:
+    """Simulator and engine as children until a signal; the exit status."""
+    from hedgelock.supervisor import Supervisor
+
+    return Supervisor(settings, log_path=log_path).run(on_start)
+
+
+def engine() -> int:
+    """`python -m hedgelock.app`: the engine as a child of the supervisor."""
+    from hedgelock.config import load
+    from hedgelock.telemetry import log
+
+    try:
+        settings = load()
+    except ConfigError as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    log.configure(settings.log_level)
+    try:
+        return run_engine(settings)
+    except ConfigError as error:
+        _log.critical("configuration", error=str(error))
+        return 2
+    except HedgeLockError as error:
+        _log.critical("stopped", error=str(error))
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(engine())

@@ -1,0 +1,5 @@
+"""`python -m hedgelock.cli` is `hedgelock`."""
+
+from hedgelock.cli import main
+
+main()

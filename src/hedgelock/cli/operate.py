@@ -1,0 +1,6 @@
+"""Stub."""
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    """Add."""

@@ -1,0 +1,339 @@
+"""The groups of settings: `GROUP__NAME` in the environment is `settings.group.name` here.
+
+Thresholds are not repeated: their defaults come from the domain's policy classes, and `to` names
+the policy field that a setting sets.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import NamedTuple
+
+from hedgelock.config import fields as f
+from hedgelock.config.fields import Group, var
+from hedgelock.domain.policy import (
+    ExecutionPolicy,
+    FundingPolicy,
+    HedgePolicy,
+    RiskPolicy,
+    Strategy,
+)
+
+_RISK = RiskPolicy()
+_FUNDING = FundingPolicy()
+_HEDGE = HedgePolicy()
+_EXECUTION = ExecutionPolicy()
+
+
+class KafkaSettings(Group):
+    """The bus. Without servers: one SQLite file in DATA_DIR."""
+
+    bootstrap_servers: f.Servers | None = var(
+        None, "Kafka brokers; setting this moves the bus from the embedded log to Kafka.",
+        example="127.0.0.1:9092",
+    )
+    replication_factor: f.Count = var(
+        1, "Copies of every topic when HedgeLock creates it; 3 in production.", unit="brokers",
+        example="3",
+    )
+    instance: f.Name = var(
+        "main",
+        "Name of this process among its service's; each needs its own and keeps it on restart.",
+    )
+    prefix: f.Prefix = var(
+        "", "Put before every topic, group and transaction name, so that systems can share a broker.",
+        example="desk1",
+    )
+
+
+class BybitSettings(Group):
+    """The key and addresses of the account `main`, unless ACCOUNTS names accounts."""
+
+    api_key: f.Secret | None = var(None, "API key of the account `main`.")
+    api_secret: f.Secret | None = var(None, "Secret of that key.")
+    testnet: f.Truth | None = var(
+        None, "true = MODE=testnet, where keys are set and MODE is not.", example="true"
+    )
+    rest_url: f.HttpUrl | None = var(
+        None, "Another REST address than the mode's own.", example="http://127.0.0.1:8010"
+    )
+    ws_public_url: f.WsUrl | None = var(
+        None, "Another public stream, up to /v5/public (the category is appended).",
+        example="ws://127.0.0.1:8010/v5/public",
+    )
+    ws_private_url: f.WsUrl | None = var(
+        None, "Another private stream.", example="ws://127.0.0.1:8010/v5/private"
+    )
+    ws_trade_url: f.WsUrl | None = var(
+        None, "Another trade socket.", example="ws://127.0.0.1:8010/v5/trade"
+    )
+
+
+class AccountSettings(Group):
+    """One named account: `ACCOUNTS__main__API_KEY`."""
+
+    api_key: f.Secret | None = var(None, "API key of this account.")
+    api_secret: f.Secret | None = var(None, "Secret of that key.")
+    rest_url: f.HttpUrl | None = var(
+        None, "REST address of this account, where it differs from BYBIT__REST_URL or the mode's.",
+        example="http://127.0.0.1:8010",
+    )
+    ws_public_url: f.WsUrl | None = var(
+        None, "Public stream of this account.", example="ws://127.0.0.1:8010/v5/public"
+    )
+    ws_private_url: f.WsUrl | None = var(
+        None, "Private stream of this account.", example="ws://127.0.0.1:8010/v5/private"
+    )
+    ws_trade_url: f.WsUrl | None = var(
+        None, "Trade socket of this account.", example="ws://127.0.0.1:8010/v5/trade"
+    )
+
+
+class RiskSettings(Group):
+    """When an account is called what (`domain/policy.py`, RiskPolicy)."""
+
+    ltv_caution_threshold: f.Fraction = var(
+        _RISK.ltv_caution, "CAUTION at this loan-to-value.", unit="fraction", to="ltv_caution"
+    )
+    ltv_danger_threshold: f.Fraction = var(
+        _RISK.ltv_danger, "DANGER at this loan-to-value.", unit="fraction", to="ltv_danger"
+    )
+    ltv_critical_threshold: f.Fraction = var(
+        _RISK.ltv_critical, "CRITICAL at this loan-to-value.", unit="fraction", to="ltv_critical"
+    )
+    ltv_leave_below: f.FractionOrZero = var(
+        _RISK.ltv_leave_below, "A state is left only this much under its threshold.",
+        unit="fraction", to="ltv_leave_below",
+    )
+    dwell_s: f.Seconds = var(
+        Decimal(_RISK.dwell_ms) / 1000, "And only after this long below it.", unit="seconds",
+        to="dwell_ms",
+    )
+    ltv_margin_call: f.Fraction = var(
+        _RISK.ltv_margin_call, "Where the exchange calls for more collateral.", unit="fraction",
+        to="ltv_margin_call",
+    )
+    ltv_liquidation: f.Fraction = var(
+        _RISK.ltv_liquidation, "Where the exchange liquidates the loan.", unit="fraction",
+        to="ltv_liquidation",
+    )
+    margin_ratio_max: f.Positive = var(
+        _RISK.margin_ratio_max, "Maintenance margin ratio allowed at the stressed price; 1 liquidates.",
+        unit="fraction", to="margin_ratio_max",
+    )
+    publish_ltv_step: f.Fraction = var(
+        _RISK.publish_ltv_step, "Publish again once LTV moved this much.", unit="fraction",
+        to="publish_ltv_step",
+    )
+    publish_price_step: f.Fraction = var(
+        _RISK.publish_price_step, "Publish again once the price moved this fraction.",
+        unit="fraction", to="publish_price_step",
+    )
+    market_age_max_ms: f.Milliseconds = var(
+        _RISK.market_age_max_ms, "Prices older than this are stale.", unit="milliseconds",
+        to="market_age_max_ms",
+    )
+    account_age_max_ms: f.Milliseconds = var(
+        _RISK.account_age_max_ms, "Balances, positions and loans older than this are stale.",
+        unit="milliseconds", to="account_age_max_ms",
+    )
+    funding_age_max_ms: f.Milliseconds = var(
+        _RISK.funding_age_max_ms, "Funding rates older than this are stale.", unit="milliseconds",
+        to="funding_age_max_ms",
+    )
+
+
+class FundingSettings(Group):
+    """Bands of |APR| and the size multiplier (`domain/policy.py`, FundingPolicy)."""
+
+    apr_normal: f.Positive = var(
+        _FUNDING.apr_normal, "NORMAL from this |APR|.", unit="fraction per year", to="apr_normal"
+    )
+    apr_heated: f.Positive = var(
+        _FUNDING.apr_heated, "HEATED from this |APR|.", unit="fraction per year", to="apr_heated"
+    )
+    apr_mania: f.Positive = var(
+        _FUNDING.apr_mania, "MANIA from this |APR|.", unit="fraction per year", to="apr_mania"
+    )
+    apr_extreme: f.Positive = var(
+        _FUNDING.apr_extreme, "EXTREME from this |APR|.", unit="fraction per year", to="apr_extreme"
+    )
+    leave_factor: f.Fraction = var(
+        _FUNDING.leave_factor, "A band is left below this fraction of its lower edge.",
+        unit="fraction", to="leave_factor",
+    )
+    dwell_s: f.Seconds = var(
+        Decimal(_FUNDING.dwell_ms) / 1000, "And only after this long below it.", unit="seconds",
+        to="dwell_ms",
+    )
+    multiplier_points: f.PointList = var(
+        _FUNDING.multiplier_points,
+        "APR that a side pays and the multiplier of its discretionary size, linear in between.",
+        unit="apr:multiplier", to="multiplier_points",
+    )
+
+
+class HedgerSettings(Group):
+    """How large the hedge is and when gains are harvested (`domain/policy.py`, HedgePolicy)."""
+
+    strategy: Strategy = var(
+        _HEDGE.strategy, "Which rule sizes the hedge: ltv_target or ladder.", to="strategy"
+    )
+    instrument: f.Instrument = var(
+        _HEDGE.instrument, "The perpetual that hedges.", unit="category:symbol", to="instrument"
+    )
+    spot_instrument: f.Instrument = var(
+        _HEDGE.spot_instrument, "The spot market that sells collateral coins.",
+        unit="category:symbol", to="spot_instrument",
+    )
+    coin: f.Coin = var(_HEDGE.coin, "The collateral coin.", to="coin")
+    quote: f.Coin = var(_HEDGE.quote, "The coin of the loan and of the hedge's gains.", to="quote")
+    stress_fall: f.Fraction = var(
+        _HEDGE.stress_fall, "s: the fall that the hedge must outlive.", unit="fraction",
+        to="stress_fall",
+    )
+    stress_rise: f.Positive = var(
+        _HEDGE.stress_rise, "u: the rally that the trading pocket must outlive.", unit="fraction",
+        to="stress_rise",
+    )
+    ltv_max: f.Fraction = var(
+        _HEDGE.ltv_max, "L: net LTV allowed after that fall.", unit="fraction", to="ltv_max"
+    )
+    no_trade_band_btc: f.NonNegative = var(
+        _HEDGE.no_trade_band, "Smaller differences from the target are left alone.", unit="BTC",
+        to="no_trade_band",
+    )
+    cost_rate: f.FractionOrZero = var(
+        _HEDGE.cost_rate, "c: fee and slippage of realising a gain.", unit="fraction of notional",
+        to="cost_rate",
+    )
+    borrow_margin_rate: f.FractionOrZero = var(
+        _HEDGE.borrow_margin_rate, "Maintenance margin of auto-borrowed USDT.", unit="fraction",
+        to="borrow_margin_rate",
+    )
+    reserve_usdt: f.NonNegative | None = var(
+        _HEDGE.reserve,
+        "R: cash that the trading pocket keeps; unset = RESERVE_FRACTION of the first fresh value.",
+        unit="USDT", example="6000", to="reserve",
+    )
+    reserve_fraction: f.Fraction = var(
+        _HEDGE.reserve_fraction, "R as a fraction of counted collateral, where none is set.",
+        unit="fraction", to="reserve_fraction",
+    )
+    harvest_at: f.Fraction = var(
+        _HEDGE.harvest_at, "Realise gains and repay from this LTV.", unit="fraction",
+        to="harvest_at",
+    )
+    harvest_to: f.Fraction = var(
+        _HEDGE.harvest_to, "Down to this LTV.", unit="fraction", to="harvest_to"
+    )
+    urgent_at: f.Fraction = var(
+        _HEDGE.urgent_at, "The loan goes before the reserve from this LTV.", unit="fraction",
+        to="urgent_at",
+    )
+    urgent_to: f.Fraction = var(
+        _HEDGE.urgent_to, "Down to this LTV.", unit="fraction", to="urgent_to"
+    )
+    refill_below: f.Fraction = var(
+        _HEDGE.refill_below, "Borrow the reserve back below this LTV.", unit="fraction",
+        to="refill_below",
+    )
+    action_fraction_min: f.FractionOrZero = var(
+        _HEDGE.action_fraction_min,
+        "Repayments and borrowings smaller than this fraction of counted collateral wait.",
+        unit="fraction", to="action_fraction_min",
+    )
+    caution_hedge_size_btc: f.NonNegative = var(
+        _HEDGE.caution_size, "Strategy ladder: the short in CAUTION.", unit="BTC",
+        to="caution_size",
+    )
+    max_position_size_btc: f.Positive = var(
+        _HEDGE.position_size_max, "No hedge beyond this, whatever a strategy says.", unit="BTC",
+        example="10.0", to="position_size_max",
+    )
+
+
+class ExecutorSettings(Group):
+    """How intents live and die (`domain/policy.py`, ExecutionPolicy)."""
+
+    intent_ttl_ms: f.Milliseconds = var(
+        _EXECUTION.intent_ttl_ms, "An order not sent this long after its decision is dropped.",
+        unit="milliseconds", to="intent_ttl_ms",
+    )
+    query_after_ms: f.Milliseconds = var(
+        _EXECUTION.query_after_ms, "An order unheard of for this long is asked about.",
+        unit="milliseconds", to="query_after_ms",
+    )
+    absent_after_ms: f.Milliseconds = var(
+        _EXECUTION.absent_after_ms, "A duplicate that nowhere shows up for this long is given up.",
+        unit="milliseconds", to="absent_after_ms",
+    )
+    slippage_max: f.Fraction = var(
+        _EXECUTION.slippage_max, "A market order is bounded this far from the mark it was decided at.",
+        unit="fraction", to="slippage_max",
+    )
+    notional_max_usdt: f.Positive = var(
+        _EXECUTION.notional_max, "No single order beyond this value.", unit="USDT",
+        to="notional_max",
+    )
+    orders_per_minute_max: f.Count = var(
+        _EXECUTION.orders_per_minute_max, "No more orders than this.", unit="orders per minute",
+        to="orders_per_minute_max",
+    )
+
+
+class OperatorSettings(Group):
+    """The person in command."""
+
+    key: f.LongSecret | None = var(
+        None,
+        "Signs halt, resume and kill; required in demo, testnet and live, at least 16 characters.",
+    )
+
+
+class SimSettings(Group):
+    """The built-in exchange simulator."""
+
+    scenario: f.Name = var("demo", "The script to play: calm, crash, mania, whipsaw or demo.")
+    speed: f.Speed = var(Decimal(1), "How fast the script plays; wall time stays wall time.",
+                         unit="factor", example="4")
+    seed: f.Seed = var(1, "Seed of the noise.")
+    host: f.Host = var("127.0.0.1", "Address to bind; loopback outside a container.")
+    server: f.Host = var("127.0.0.1", "Where the other processes find the simulator.")
+    port: f.FixedPort = var(8010, "Port of REST, WebSocket and metrics.")
+
+
+class Ports(NamedTuple):
+    """Where a service listens."""
+
+    http: int
+    metrics: int
+
+
+class HttpSettings(Group):
+    """Health and metrics of every service. Port 0 = any free one."""
+
+    host: f.Host = var("127.0.0.1", "Address to bind; 0.0.0.0 in a container.")
+    collector_port: f.Port = var(8001, "collector: /healthz and /ready.")
+    collector_metrics_port: f.Port = var(9091, "collector: /metrics.")
+    risk_engine_port: f.Port = var(8002, "risk-engine: /healthz and /ready.")
+    risk_engine_metrics_port: f.Port = var(9096, "risk-engine: /metrics.")
+    hedger_port: f.Port = var(8003, "hedger: /healthz and /ready.")
+    hedger_metrics_port: f.Port = var(9093, "hedger: /metrics.")
+    trade_executor_port: f.Port = var(8004, "trade-executor: /healthz and /ready.")
+    trade_executor_metrics_port: f.Port = var(9094, "trade-executor: /metrics.")
+    funding_engine_port: f.Port = var(8005, "funding-engine: /healthz and /ready.")
+    funding_engine_metrics_port: f.Port = var(9095, "funding-engine: /metrics.")
+    safety_port: f.Port = var(8006, "safety: /healthz and /ready.")
+    safety_metrics_port: f.Port = var(9098, "safety: /metrics.")
+
+    def ports(self, service: str) -> Ports:
+        """Both ports of a service; KeyError for one that has none."""
+        name = service.replace("-", "_")
+        values = dict(self)
+        return Ports(values[f"{name}_port"], values[f"{name}_metrics_port"])
+
+    def variables(self, service: str) -> tuple[str, str]:
+        """The names of the two settings behind `ports`, for messages."""
+        name = service.upper().replace("-", "_")
+        return f"HTTP__{name}_PORT", f"HTTP__{name}_METRICS_PORT"

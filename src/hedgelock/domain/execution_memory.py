@@ -1,0 +1,247 @@
+"""What the executor remembers of an account: intents under way, and the ids of those that are over.
+
+Everything here is the committed state (JSON in the changelog): small, bounded, and enough to find
+out after a crash what happened to anything that may have been sent.
+"""
+
+from __future__ import annotations
+
+import enum
+from decimal import Decimal
+from typing import Final
+
+import msgspec
+
+from hedgelock.domain.money import ZERO
+from hedgelock.domain.order import Fill, OrderStatus, PlaceOrder
+from hedgelock.domain.treasury import TreasuryAction
+
+OPEN_MAX: Final = 32
+"""Intents of one kind under way at once; the next one is refused."""
+ENDED_MAX: Final = 16
+"""Terminal intents of one kind kept whole, so that late fills can be booked."""
+ENDED_KEPT_MIN_MS: Final = 60_000
+"""None is dropped sooner than this after its end ..."""
+ENDED_KEPT_MAX_MS: Final = 600_000
+"""... and all are dropped after this."""
+ENDED_HARD_MAX: Final = 64
+"""Unless there are this many."""
+RETIRED_MAX: Final = 256
+"""Ids of dropped intents (and cancels) remembered one by one; older ones by their time."""
+SENDS_KEPT_MAX: Final = 512
+"""Times of recent sends remembered for the rate limit."""
+UNEXPLAINED_MAX: Final = 16
+"""Orders of unknown origin remembered, so that each one alarms once."""
+
+
+class Attempt(msgspec.Struct, frozen=True, kw_only=True):
+    """One order at the venue: one try at one slice. `filled_qty` is the venue's cumExecQty.
+
+    Timers (ms, None = nothing due): `send_at_ms`, `ask_at_ms`, `cancel_at_ms`. `asked_ts_ms` > 0:
+    a question is open since then. `absent_from_ms`: "absent" is final only when asked at or after
+    this, because a request may still be on its way before. `lost_since_ms` > 0: the venue is known
+    to have it, but queries found nothing since then.
+    """
+
+    slice_no: int
+    attempt_no: int
+    client_order_id: str
+    qty: Decimal
+    price: Decimal
+    status: OrderStatus = OrderStatus.PENDING
+    filled_qty: Decimal = ZERO
+    fills: tuple[Fill, ...] = ()
+    venue_order_id: str = ""
+    text: str = ""
+    send_at_ms: int | None = None
+    sent_ts_ms: int = 0
+    ask_at_ms: int | None = None
+    asked_ts_ms: int = 0
+    asks: int = 0
+    cancel_at_ms: int | None = None
+    absent_from_ms: int = 0
+    lost_since_ms: int = 0
+    was_seen: bool = False
+    was_doubted: bool = False
+    was_refused: bool = False
+    is_foreign: bool = False
+
+    @property
+    def booked_qty(self) -> Decimal:
+        """Σ of the executions we hold."""
+        return sum((fill.qty for fill in self.fills), ZERO)
+
+    @property
+    def is_settled(self) -> bool:
+        """Over, and every execution that the venue counted is in our hands."""
+        return self.status.is_terminal and self.booked_qty >= self.filled_qty
+
+
+class OrderIntent(msgspec.Struct, frozen=True, kw_only=True):
+    """A PlaceOrder and what was tried for it. `refusal` says why it went no further.
+
+    `ended_ts_ms` > 0: terminal since then. `revision` counts its confirmations.
+    """
+
+    intent: PlaceOrder
+    pieces: tuple[Decimal, ...] = ()
+    attempts: tuple[Attempt, ...] = ()
+    is_cancelling: bool = False
+    refusal: str = ""
+    alarm: str = ""
+    ended_ts_ms: int = 0
+    revision: int = 0
+
+    @property
+    def is_terminal(self) -> bool:
+        """Nothing more will be done."""
+        return self.ended_ts_ms > 0
+
+    @property
+    def booked_qty(self) -> Decimal:
+        """Σ of all executions of the intent."""
+        return sum((attempt.booked_qty for attempt in self.attempts), ZERO)
+
+
+class LegState(enum.Enum):
+    """How far one half (transfer or loan) of a treasury action is."""
+
+    WAITING = "waiting"
+    """Not sent: the other half comes first, or another loan action of the coin is under way."""
+    SENT = "sent"
+    """Recorded as sent before it leaves; no answer yet."""
+    UNKNOWN = "unknown"
+    """It may have happened: asked about, never repeated blindly."""
+    PROCESSING = "processing"
+    """The venue has it and is not done."""
+    DONE = "done"
+    FAILED = "failed"
+    """It did not happen and will not."""
+
+    @property
+    def is_open(self) -> bool:
+        """It may still happen or be happening."""
+        return self in (LegState.SENT, LegState.UNKNOWN, LegState.PROCESSING)
+
+
+class Leg(msgspec.Struct, frozen=True, kw_only=True):
+    """One half of a treasury action; timers and marks as in `Attempt`.
+
+    `first_sent_ts_ms` is where the history is searched from.
+    """
+
+    state: LegState = LegState.WAITING
+    first_sent_ts_ms: int = 0
+    sent_ts_ms: int = 0
+    send_at_ms: int | None = None
+    ask_at_ms: int | None = None
+    asked_ts_ms: int = 0
+    asks: int = 0
+    absent_from_ms: int = 0
+    lost_since_ms: int = 0
+    was_seen: bool = False
+    was_doubted: bool = False
+    was_refused: bool = False
+    reference: str = ""
+    text: str = ""
+
+
+class TreasuryIntent(msgspec.Struct, frozen=True, kw_only=True):
+    """A TreasuryAction and how far its halves are; a half that the action lacks is None."""
+
+    action: TreasuryAction
+    transfer_id: str = ""
+    """Drawn up once at the start: a later log id must not change it."""
+    transfer: Leg | None = None
+    loan: Leg | None = None
+    refusal: str = ""
+    ended_ts_ms: int = 0
+    revision: int = 0
+
+    @property
+    def is_terminal(self) -> bool:
+        """Nothing more will be done."""
+        return self.ended_ts_ms > 0
+
+
+class ExecutionMemory(msgspec.Struct, frozen=True, kw_only=True):
+    """The folded state of trade-executor, one per account.
+
+    `retired` are ids of intents that are over and dropped, `retired_orders` the client ids of their
+    orders, `retired_until_ms` the latest decision time among ids that even `retired` lost: nothing
+    decided at or before it is ever started. `frozen` says why the account opens nothing ("" = it
+    may); only an operator's resume after `frozen_ts_ms` lifts it.
+    """
+
+    version: int = 1
+    orders: dict[str, OrderIntent] = {}
+    actions: dict[str, TreasuryIntent] = {}
+    retired: tuple[tuple[str, int], ...] = ()
+    retired_orders: tuple[str, ...] = ()
+    retired_until_ms: int = -1
+    sends_ts_ms: tuple[int, ...] = ()
+    frozen: str = ""
+    frozen_ts_ms: int = 0
+    frozen_version: int = 0
+    unexplained: tuple[str, ...] = ()
+    restored_ts_ms: int = 0
+    stream_reset_ts_ms: int = 0
+
+    def is_over(self, intent_id: str) -> bool:
+        """The id was dealt with and dropped: delivered again, it means nothing."""
+        return any(intent_id == known for known, _ in self.retired)
+
+
+def retired(
+    memory: ExecutionMemory, ids: list[tuple[str, int]], client_order_ids: list[str]
+) -> ExecutionMemory:
+    """`memory` with ids added to those that are over; what no longer fits is kept as a time."""
+    known = (*memory.retired, *ids)
+    lost, kept = known[:-RETIRED_MAX], known[-RETIRED_MAX:]
+    return msgspec.structs.replace(
+        memory,
+        retired=kept,
+        retired_until_ms=max((at for _, at in lost), default=memory.retired_until_ms),
+        retired_orders=(*memory.retired_orders, *client_order_ids)[-RETIRED_MAX:],
+    )
+
+
+def pruned(memory: ExecutionMemory, now_ms: int) -> ExecutionMemory:
+    """Without the oldest terminal intents; their ids stay known. The same memory when none is due.
+
+    An intent goes when it ended ENDED_KEPT_MAX_MS ago, or when there are more than ENDED_MAX and it
+    ended ENDED_KEPT_MIN_MS ago, or when there are more than ENDED_HARD_MAX.
+    """
+    orders = _to_drop(
+        [(o.ended_ts_ms, key) for key, o in memory.orders.items() if o.ended_ts_ms], now_ms
+    )
+    actions = _to_drop(
+        [(i.ended_ts_ms, key) for key, i in memory.actions.items() if i.ended_ts_ms], now_ms
+    )
+    if not orders and not actions:
+        return memory
+    # A decision time from the future (a clock that was wrong) must not shut out what comes after.
+    ids = [(key, min(memory.orders[key].intent.decided_ts_ms, now_ms)) for key in orders]
+    ids += [(key, min(memory.actions[key].action.decided_ts_ms, now_ms)) for key in actions]
+    client_ids = [a.client_order_id for key in orders for a in memory.orders[key].attempts]
+    return msgspec.structs.replace(
+        retired(memory, ids, client_ids),
+        orders={key: o for key, o in memory.orders.items() if key not in orders},
+        actions={key: i for key, i in memory.actions.items() if key not in actions},
+    )
+
+
+def _to_drop(ended: list[tuple[int, str]], now_ms: int) -> list[str]:
+    """Keys of the intents to drop, oldest end first. Entries: (ended, key)."""
+    drop: list[str] = []
+    for position, (ended_ms, key) in enumerate(sorted(ended)):
+        left = len(ended) - position
+        age_ms = now_ms - ended_ms
+        is_due = (
+            age_ms >= ENDED_KEPT_MAX_MS
+            or (left > ENDED_MAX and age_ms >= ENDED_KEPT_MIN_MS)
+            or left > ENDED_HARD_MAX
+        )
+        if is_due:
+            drop.append(key)
+    return drop

@@ -1,0 +1,92 @@
+"""What one step of the executor may look at, and its clockwork: back-off, settling, tolerances."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from hedgelock.domain.policy import ExecutionPolicy
+from hedgelock.domain.precheck import Context
+
+if TYPE_CHECKING:
+    from hedgelock.domain.safety import SafetyState
+    from hedgelock.domain.step import Tables
+
+ATTEMPTS_MAX: Final = 3
+"""Orders tried for one slice; the rest of the intent ends with the last."""
+ATTEMPT_PAUSE_MS: Final = 500
+"""Between attempts: the book inside the bound was just emptied."""
+ASK_BACKOFF_MAX_MS: Final = 30_000
+"""Questions about one thing come at least this often, however long it stays open."""
+QUESTION_LOST_MS: Final = 40_000
+"""A question unanswered for this long is asked again; the shell answers every one within 30 s."""
+RESTORED_SETTLE_MS: Final = 1_000
+"""What a dead process had just sent shows up in the venue's history within this."""
+BUSY_PAUSE_MS: Final = 250
+"""Before trying again when the venue did not say when."""
+TIME_TOLERANCE_MS: Final = 5_000
+"""The venue's clock against ours when telling our order from another with the same id."""
+
+_DEFAULT = ExecutionPolicy()
+
+
+class Scene(NamedTuple):
+    """One moment of one account. Timing comes from the policy (its defaults while it is absent)."""
+
+    now_ms: int
+    log_id: str
+    account: str
+    tables: Tables
+    policy: ExecutionPolicy | None
+    safety: SafetyState | None
+    frozen: str
+    orders_last_minute: int = 0
+
+    @property
+    def timing(self) -> ExecutionPolicy:
+        """Deadlines; asking back must work without a policy, too."""
+        return self.policy or _DEFAULT
+
+    @property
+    def settle_ms(self) -> int:
+        """After this, a request that left is at the venue or never will be.
+
+        Adapters keep Bybit's recv_window at or below it.
+        """
+        return self.timing.query_after_ms
+
+    def context(self, instrument: str | None, open_intents: int = 0, open_max: int = 1) -> Context:
+        """What the pre-trade checks look at."""
+        return Context(
+            now_ms=self.now_ms,
+            policy=self.policy,
+            safety=self.safety,
+            instrument=self.tables.instrument(instrument) if instrument else None,
+            frozen=self.frozen,
+            orders_last_minute=self.orders_last_minute,
+            open_intents=open_intents,
+            open_intents_max=open_max,
+        )
+
+    def ask_again_ms(self, asks: int) -> int:
+        """When to ask next after `asks` questions without news: doubling, bounded."""
+        return self.now_ms + min(
+            self.timing.query_after_ms << min(max(asks - 1, 0), 5), ASK_BACKOFF_MAX_MS
+        )
+
+    def retry_ms(self, retry_at_ms: int, expires_ts_ms: int) -> int:
+        """When to send again after "busy".
+
+        As the venue says, but not later than the deadline (where it is then given up) and never
+        at once.
+        """
+        wanted = retry_at_ms if retry_at_ms > self.now_ms else self.now_ms + BUSY_PAUSE_MS
+        return max(min(wanted, expires_ts_ms), self.now_ms + 1)
+
+
+def is_plausible_time(created_ts_ms: int, decided_ts_ms: int, expires_ts_ms: int) -> bool:
+    """The venue's creation time lies inside the life of the intent, clocks forgiven."""
+    return (
+        decided_ts_ms - TIME_TOLERANCE_MS <= created_ts_ms <= expires_ts_ms + TIME_TOLERANCE_MS
+    )
+
+

@@ -1,0 +1,177 @@
+"""Money between the pockets and the loan: harvest, refill, last resort. DESIGN §5.
+
+A hedge's gain saves the loan only once it is realised, moved and repaid. With LTV = D / V:
+
+- LTV ≥ .75: repay x = D − F − .70·V; LTV ≥ .80: x = D − F − .75·V, with whatever is there already.
+- What the pocket gives: min(x, U, what h_cap still allows), and only money that the venue lets out.
+- Money missing because the gain is unrealised: close a slice of the short; it is reopened at once.
+- Nothing left to pay with at ≥ .80: repay with collateral to .75.
+- LTV < .65 and U + F < R: borrow min(.65·V − D + F, R − U − F).
+
+Amounts below max(.01·V, the venue's minimum) wait.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import NamedTuple
+
+from hedgelock.domain.inflight import Purpose
+from hedgelock.domain.money import ONE, ZERO, ceil_to, floor_to
+from hedgelock.domain.order import Side
+from hedgelock.domain.safety import SafetyMode
+from hedgelock.domain.situation import (
+    Action,
+    HedgeReason,
+    MoneyAction,
+    OrderAction,
+    Situation,
+)
+from hedgelock.domain.treasury import TreasuryKind
+
+CENT = Decimal("0.01")
+"""Amounts are given to the venue in whole cents, rounded towards doing less."""
+
+
+class Claim(NamedTuple):
+    """What the loan wants from the trading pocket now, USDT."""
+
+    need: Decimal
+    """D − to·V: the whole repayment; 0 when LTV is low enough."""
+    wanted: Decimal
+    """x = need − F, 0 while it is below the minimum: what U must give."""
+    is_urgent: bool
+
+
+class Plan(NamedTuple):
+    """What to do about money; `reason` None = nothing is wanted."""
+
+    actions: tuple[Action, ...]
+    reason: HedgeReason | None
+
+
+_IDLE = Plan((), None)
+
+
+def claim(situation: Situation) -> Claim:
+    """How much the loan wants repaid at this LTV."""
+    policy, held, value = situation.policy, situation.balances, situation.counted_value
+    if held.debt <= 0 or held.debt < policy.harvest_at * value:
+        return Claim(ZERO, ZERO, is_urgent=False)
+    is_urgent = held.debt >= policy.urgent_at * value
+    need = held.debt - (policy.urgent_to if is_urgent else policy.harvest_to) * value
+    wanted = need - held.fund
+    return Claim(need, wanted if wanted >= situation.money_min else ZERO, is_urgent)
+
+
+def plan(situation: Situation, wish: Claim, *, is_lowering: bool) -> Plan:
+    """What to do about money. `is_lowering`: the short is still above h_cap(U − x)."""
+    if wish.need > 0:
+        action = _harvest(situation, wish, is_lowering=is_lowering)
+    else:
+        action = _replenish(situation)
+    if action.actions:
+        # Everything below is decided on settled money only, one action at a time.
+        if situation.has_treasury:
+            return Plan((), HedgeReason.TREASURY_IN_FLIGHT)
+        if not situation.is_settled:
+            return Plan((), HedgeReason.SETTLING)
+        is_order = isinstance(action.actions[0], OrderAction)
+        if not (situation.may_order if is_order else situation.may_move):
+            return Plan((), HedgeReason.BACKING_OFF)
+    return action
+
+
+def _harvest(situation: Situation, wish: Claim, *, is_lowering: bool) -> Plan:
+    held, least = situation.balances, max(situation.money_min, CENT)
+    from_fund = max(ZERO, min(held.fund, wish.need))
+    spare = held.equity - situation.headroom.equity_needed(situation.exposure.high)
+    limit = max(ZERO, min(wish.wanted, held.equity, spare))
+    # The closing fee of the short stays behind, or the pocket would borrow to pay it.
+    kept = situation.exposure.held * situation.mark_price * situation.policy.cost_rate
+    released = max(ZERO, held.withdrawable - max(ZERO, kept))
+    ready = min(limit, released)
+    if not situation.is_fresh and not wish.is_urgent:
+        return Plan((), HedgeReason.INPUT_STALE)
+    if is_lowering and not wish.is_urgent:
+        return Plan((), HedgeReason.LOWERING_FIRST)
+    slice_of = None
+    if not is_lowering:  # lowering the short realises by itself
+        slice_of = _slice(situation, limit=limit, released=released, least=least - from_fund)
+    must_wait = slice_of is not None and not wish.is_urgent
+    moved = floor_to(ready, CENT)
+    amount = floor_to(min(moved + from_fund, held.debt), CENT)
+    if amount >= least and not must_wait:
+        reason = HedgeReason.URGENT_REPAY if wish.is_urgent else HedgeReason.HARVEST_REPAY
+        return Plan((MoneyAction(TreasuryKind.REPAY, amount, moved, reason),), reason)
+    if slice_of is not None and situation.is_fresh:
+        return Plan((slice_of,), HedgeReason.HARVEST_REALISE)
+    if wish.is_urgent and situation.is_fresh and not is_lowering:
+        return _repay_with_collateral(situation, least)
+    return Plan((), HedgeReason.BELOW_MINIMUM)
+
+
+def _slice(
+    situation: Situation, *, limit: Decimal, released: Decimal, least: Decimal
+) -> OrderAction | None:
+    """The slice of the short to close so that its gain becomes money; None = it would not help.
+
+    Closing frees cash only where cash is what is short (not margin), and is worth its fees only
+    when all that can be realised makes a payment of `least`. Coins, ≤ the band.
+    """
+    held, lot = situation.balances, situation.instrument.lot_size
+    short, entry = situation.exposure.low, situation.entry_price
+    is_margin_bound = held.withdrawable + ONE < held.cash
+    if entry is None or short <= 0 or is_margin_bound or situation.reopen_qty > 0:
+        return None
+    gain = entry - situation.mark_price - 2 * situation.mark_price * situation.instrument.taker_fee
+    missing = limit - min(released, held.cash)
+    if missing < CENT or gain <= 0:
+        return None
+    if min(limit, min(released, held.cash) + short * gain) < least:
+        return None
+    largest = max(situation.policy.no_trade_band, situation.instrument.qty_min)
+    qty = floor_to(min(largest, ceil_to(missing / gain, lot), short), lot)
+    if qty < situation.instrument.qty_min:
+        return None
+    return OrderAction(
+        Side.BUY, qty, reduce_only=True, protective=True, purpose=Purpose.REALISE,
+        reason=HedgeReason.HARVEST_REALISE,
+    )
+
+
+def _repay_with_collateral(situation: Situation, least: Decimal) -> Plan:
+    """Sell locked coins worth A: (D − F − A) = to·(V − κ_c·A), never more than there is."""
+    policy, held, value = situation.policy, situation.balances, situation.counted_value
+    kept = ONE - policy.urgent_to * situation.loan_ratio
+    excess = held.debt - held.fund - policy.urgent_to * value
+    worth = held.collateral_qty * situation.index_price
+    if kept <= 0 or excess <= 0 or worth <= 0:
+        return Plan((), HedgeReason.NOTHING_TO_REPAY_WITH)
+    amount = floor_to(min(excess / kept, held.debt, worth), CENT)
+    if amount < least:
+        return Plan((), HedgeReason.BELOW_MINIMUM)
+    reason = HedgeReason.COLLATERAL_REPAY
+    action = MoneyAction(TreasuryKind.REPAY_WITH_COLLATERAL, amount, ZERO, reason)
+    return Plan((action,), reason)
+
+
+def _replenish(situation: Situation) -> Plan:
+    policy, held, value = situation.policy, situation.balances, situation.counted_value
+    if not situation.is_fresh or situation.mode is not SafetyMode.ACTIVE:
+        return _IDLE
+    least = max(situation.money_min, CENT)
+    missing = situation.reserve - held.equity
+    back = floor_to(min(held.fund, missing), CENT)
+    if back >= least:
+        reason = HedgeReason.FUND_RETURN
+        return Plan((MoneyAction(TreasuryKind.TRANSFER_TO_UNIFIED, back, back, reason),), reason)
+    if held.debt >= policy.refill_below * value or missing <= held.fund:
+        return _IDLE
+    room = policy.refill_below * value - held.debt + held.fund
+    amount = floor_to(min(room, missing - held.fund), CENT)
+    if amount < least:
+        return Plan((), HedgeReason.BELOW_MINIMUM)
+    reason = HedgeReason.REFILL
+    transfer = floor_to(amount + held.fund, CENT)
+    return Plan((MoneyAction(TreasuryKind.BORROW, amount, transfer, reason),), reason)

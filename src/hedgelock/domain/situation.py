@@ -1,0 +1,185 @@
+"""Everything one hedging decision looks at, in one value, and the reasons it may give.
+
+`Situation` is plain numbers: no memory, no tables. `sizing.decide` and the strategies are
+functions of it, so that the backtest and what-if screens call the very same code.
+"""
+
+from __future__ import annotations
+
+import enum
+from decimal import Decimal
+from typing import NamedTuple
+
+from hedgelock.domain.headroom import Headroom
+from hedgelock.domain.inflight import Exposure, Purpose
+from hedgelock.domain.instrument import Instrument
+from hedgelock.domain.money import ONE, ZERO
+from hedgelock.domain.order import Side
+from hedgelock.domain.policy import ExecutionPolicy, HedgePolicy
+from hedgelock.domain.risk import Confidence, RiskState
+from hedgelock.domain.safety import SafetyMode
+from hedgelock.domain.treasury import TreasuryKind
+
+
+class HedgeReason(enum.Enum):
+    """Why the hedger acted, or why it did not."""
+
+    # It acted.
+    HEDGE_RAISED = "hedge_raised"
+    HEDGE_LOWERED = "hedge_lowered"
+    MARGIN_LOWERED = "margin_lowered"
+    """The pocket could not carry the short through a rally (h > h_cap)."""
+    HARVEST_REPAY = "harvest_repay"
+    URGENT_REPAY = "urgent_repay"
+    HARVEST_REALISE = "harvest_realise"
+    HARVEST_REOPEN = "harvest_reopen"
+    COLLATERAL_REPAY = "collateral_repay"
+    REFILL = "refill"
+    FUND_RETURN = "fund_return"
+    QUOTE_COVERED = "quote_covered"
+    SAFETY_CANCEL = "safety_cancel"
+    OPERATOR_FLATTEN = "operator_flatten"
+    # Nothing to do.
+    WITHIN_BAND = "within_band"
+    KILLED = "killed"
+    # Something to do, but not now.
+    ORDER_IN_FLIGHT = "order_in_flight"
+    BACKING_OFF = "backing_off"
+    """The last intent came to nothing."""
+    SETTLING = "settling"
+    TREASURY_IN_FLIGHT = "treasury_in_flight"
+    CAPPED_BY_MARGIN = "capped_by_margin"
+    BELOW_MINIMUM = "below_minimum"
+    HALTED = "halted"
+    INPUT_STALE = "input_stale"
+    FUNDING_UNKNOWN = "funding_unknown"
+    LOWERING_FIRST = "lowering_first"
+    """The repayment waits until the short is small enough for the pocket that remains."""
+    NOTHING_TO_REPAY_WITH = "nothing_to_repay_with"
+    # No decision is possible.
+    INPUT_ABSENT = "input_absent"
+    NO_ASSESSMENT = "no_assessment"
+    NO_POLICY = "no_policy"
+    POLICY_INVALID = "policy_invalid"
+    NO_INSTRUMENT = "no_instrument"
+    NO_TERMS = "no_terms"
+    ACCOUNT_UNREAD = "account_unread"
+    RESERVE_UNSET = "reserve_unset"
+    FOREIGN_DEBT = "foreign_debt"
+    """The loan owes another coin than the policy's quote: not valued here."""
+    UNSUPPORTED_INSTRUMENT = "unsupported_instrument"
+
+
+class Balances(NamedTuple):
+    """The two pockets as they stand: last settled values, known effects, re-marked.
+
+    USDT unless said otherwise. `equity` is U (after every transfer ordered), `fund` F, `debt` D.
+    """
+
+    equity: Decimal
+    cash: Decimal
+    """The wallet's USDT without unrealised profit; may be < 0."""
+    withdrawable: Decimal
+    """What the venue lets out, as last read; valid while settled."""
+    fund: Decimal
+    debt: Decimal
+    coin_qty: Decimal
+    """b: the pocket's coins, ≥ 0."""
+    collateral_qty: Decimal
+    """C: coins locked with the loan, ≥ 0."""
+
+
+class Situation(NamedTuple):
+    """One account at one moment. Prices quote per base; h in coins, + = short."""
+
+    policy: HedgePolicy
+    execution: ExecutionPolicy
+    instrument: Instrument
+    spot: Instrument | None
+    mode: SafetyMode
+    confidence: Confidence
+    risk_state: RiskState
+    mark_price: Decimal
+    index_price: Decimal
+    counted_value: Decimal
+    """V: the loan's collateral as the venue counts it, USDT."""
+    loan_ratio: Decimal
+    """κ_c: counted part of one locked coin, 0..1."""
+    reserve: Decimal
+    multiplier: Decimal | None
+    """m of the short side; None = funding not known now."""
+    balances: Balances
+    exposure: Exposure
+    entry_price: Decimal | None
+    """Average entry of the short held; None = none held."""
+    headroom: Headroom
+    is_settled: bool
+    has_treasury: bool
+    has_spot_order: bool
+    has_hedge_order: bool
+    reopen_qty: Decimal
+    may_order: bool
+    """False shortly after an order that came to nothing."""
+    may_move: bool
+    """The same for treasury actions."""
+
+    @property
+    def net_need(self) -> Decimal:
+        """N = D − F + R − U: what realising, moving or repaying a gain does not change. USDT."""
+        held = self.balances
+        return held.debt - held.fund + self.reserve - held.equity
+
+    @property
+    def short_max(self) -> Decimal:
+        """C + b: beyond it the account would be net short. Coins."""
+        return self.balances.collateral_qty + self.balances.coin_qty
+
+    @property
+    def money_min(self) -> Decimal:
+        """Loan actions below this wait, USDT."""
+        return self.policy.action_fraction_min * self.counted_value
+
+    @property
+    def is_fresh(self) -> bool:
+        """Every input is as young as policy asks."""
+        return self.confidence is Confidence.FRESH
+
+
+class OrderAction(NamedTuple):
+    """An order decided; `step` gives it its identity."""
+
+    side: Side
+    qty: Decimal
+    reduce_only: bool
+    protective: bool
+    purpose: Purpose
+    reason: HedgeReason
+
+
+class MoneyAction(NamedTuple):
+    """A treasury action decided; amounts in the quote coin."""
+
+    kind_of: TreasuryKind
+    amount: Decimal
+    transfer_amount: Decimal
+    reason: HedgeReason
+
+
+class CancelAction(NamedTuple):
+    """Cancel every open intent."""
+
+    reason: HedgeReason
+
+
+Action = OrderAction | MoneyAction | CancelAction
+
+
+def stressed_ltv(situation: Situation, short: Decimal) -> Decimal | None:
+    """ltv_net(−s) with `short` coins: (N − h·P·(s − c·(1−s))) ÷ (V·(1−s)); None = infinite."""
+    policy = situation.policy
+    left = ONE - policy.stress_fall
+    value = situation.counted_value * left
+    if value <= ZERO:
+        return None
+    gain = short * situation.mark_price * (policy.stress_fall - policy.cost_rate * left)
+    return (situation.net_need - gain) / value

@@ -1,0 +1,317 @@
+"""Bybit v5: one account's unified trading account, funding wallet and crypto loan.
+
+Modes differ by addresses, keys and capability flags only. Money is read from the venue's own
+fields. `bybit_dialect` says what codes mean, `bybit_parse` and `bybit_market` what payloads mean,
+`bybit_effects` runs the executor's effects, `bybit_channels` the sockets.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Coroutine, Sequence
+from typing import Any, NamedTuple, TypeVar
+
+from hedgelock.domain.account import (
+    FundRead,
+    LedgerLine,
+    LoanRead,
+    Position,
+    PositionsRead,
+    WalletRead,
+)
+from hedgelock.domain.execution import Effect, StreamReset, VenueEvent
+from hedgelock.domain.instrument import CollateralTerms, Instrument, category_of
+from hedgelock.errors import BadMessage, VenueError, VenueForbidden, VenueRefused
+from hedgelock.exchanges.bybit_channels import Facts, Latest, MarketChannel, OnBad, PrivateChannel
+from hedgelock.exchanges.bybit_dialect import BybitDialect
+from hedgelock.exchanges.bybit_effects import BybitEffects
+from hedgelock.exchanges.bybit_reads import BybitReads, BybitSettings
+from hedgelock.exchanges.ccxt_venue import CcxtVenue, Credentials, OnLimits
+from hedgelock.exchanges.fields import Row
+from hedgelock.exchanges.stream import SupervisedSocket
+from hedgelock.exchanges.transport import AiohttpTransport, Transport
+from hedgelock.ports import Capabilities, Clock
+
+T = TypeVar("T")
+
+UNIFIED_2 = frozenset({5, 6})
+
+
+class Addresses(NamedTuple):
+    """Where a mode lives; without trailing slashes."""
+
+    rest: str
+    ws_public: str
+    """Up to and without the category: …/v5/public."""
+    ws_private: str
+
+
+ADDRESSES = {
+    "live": Addresses(
+        "https://api.bybit.com", "wss://stream.bybit.com/v5/public",
+        "wss://stream.bybit.com/v5/private",
+    ),
+    "testnet": Addresses(
+        "https://api-testnet.bybit.com", "wss://stream-testnet.bybit.com/v5/public",
+        "wss://stream-testnet.bybit.com/v5/private",
+    ),
+    # Demo accounts trade against the live market data.
+    "demo": Addresses(
+        "https://api-demo.bybit.com", "wss://stream.bybit.com/v5/public",
+        "wss://stream-demo.bybit.com/v5/private",
+    ),
+}
+
+CAPABILITIES = {
+    "live": Capabilities(
+        loans=True, transfers=True, spot=True, trade_socket=True, private_stream=True
+    ),
+    "testnet": Capabilities(
+        loans=True, transfers=True, spot=True, trade_socket=True, private_stream=True
+    ),
+    "demo": Capabilities(
+        loans=False, transfers=False, spot=True, trade_socket=False, private_stream=True
+    ),
+    "sim": Capabilities(
+        loans=True, transfers=True, spot=True, trade_socket=False, private_stream=True
+    ),
+}
+
+
+def simulator_addresses(host: str = "127.0.0.1", port: int = 8010) -> Addresses:
+    """The built-in simulator, everything on one port."""
+    return Addresses(
+        f"http://{host}:{port}", f"ws://{host}:{port}/v5/public", f"ws://{host}:{port}/v5/private"
+    )
+
+
+def _ignore_bad(_topic: str, _reason: str, _raw: bytes) -> None:
+    """Default of `on_bad`; the adapter counts all the same."""
+
+
+class BybitExchange:
+    """`ports.Exchange` for Bybit."""
+
+    def __init__(
+        self, account: str, credentials: Credentials, *, addresses: Addresses,
+        capabilities: Capabilities, clock: Clock, settings: BybitSettings | None = None,
+        transport: Transport | None = None, on_limits: OnLimits | None = None,
+        on_bad: OnBad = _ignore_bad, seed: int | None = None,
+    ) -> None:
+        self.account = account
+        self.capabilities = capabilities
+        self.bad_messages = 0
+        self.sockets: list[SupervisedSocket] = []
+        self._addresses = addresses
+        self._settings = settings if settings is not None else BybitSettings()
+        self._clock = clock
+        self._own_transport = transport is None
+        self._transport = transport if transport is not None else AiohttpTransport()
+        self._on_bad_callback = on_bad
+        self._rng = random.Random(seed)
+        self._venue = CcxtVenue(
+            "bybit", credentials, base_url=addresses.rest, dialect=BybitDialect(),
+            transport=self._transport, clock=clock, on_limits=on_limits,
+        )
+        self._effects = BybitEffects(
+            self._venue, account=account, clock=clock, capabilities=capabilities
+        )
+        self._reads = BybitReads(
+            self._venue, account=account, clock=clock, capabilities=capabilities,
+            settings=self._settings, on_bad=self._bad,
+        )
+
+    # ------------------------------------------------------------ connection
+
+    async def connect(self) -> None:
+        """Measure the clock, check the key and the account's mode. VenueForbidden says what to do."""
+        await self._venue.sync_clock()
+        if self._settings.check_key:
+            await self._read_as("key", self._check_key())
+        await self._read_as("account", self._check_account())
+
+    async def close(self) -> None:
+        """Close what this object opened."""
+        if self._own_transport:
+            await self._transport.close()
+
+    async def clock_offset_ms(self) -> int:
+        """Measure venue minus ours; requests are stamped accordingly from now on."""
+        return await self._venue.sync_clock()
+
+    @property
+    def offset_ms(self) -> int:
+        """Venue minus ours as last measured."""
+        return self._venue.offset_ms
+
+    async def _check_key(self) -> None:
+        key = (await self._venue.get("/v5/user/query-api")).result
+        problems = key_problems(
+            key, capabilities=self.capabilities,
+            refuse_withdrawal=self._settings.refuse_withdrawal_keys,
+        )
+        if problems:
+            raise VenueForbidden("; ".join(problems), code="key")
+
+    async def _check_account(self) -> None:
+        info = (await self._venue.get("/v5/account/info")).result
+        if info.integer("unifiedMarginStatus") not in UNIFIED_2:
+            raise VenueForbidden(
+                "the account is not a unified trading account 2.0: upgrade it at Bybit",
+                code="account",
+            )
+        mode = info.text("marginMode")
+        if mode != "REGULAR_MARGIN":
+            raise VenueForbidden(
+                f"margin mode is {mode}: switch the account to cross margin (REGULAR_MARGIN)",
+                code="account",
+            )
+
+    def _bad(self, topic: str, reason: str, raw: bytes) -> None:
+        self.bad_messages += 1
+        self._on_bad_callback(topic, reason, raw)
+
+    async def _read_as(self, name: str, read: Coroutine[Any, Any, T]) -> T:
+        """Await a read; a payload that cannot be read is counted and raised as a VenueError."""
+        try:
+            return await read
+        except BadMessage as error:
+            self._bad(name, str(error), b"")
+            raise VenueError(f"{name}: {error}", code="bad-message") from error
+
+    # ------------------------------------------------------------ reads
+
+    async def read_instruments(self, instruments: Sequence[str]) -> list[Instrument]:
+        """Contract terms, margin tiers and this account's fees."""
+        return await self._read_as("instruments", self._reads.instruments(instruments))
+
+    async def read_collateral_terms(self, coins: Sequence[str]) -> list[CollateralTerms]:
+        """Tiered ratios of the loan and of the trading account."""
+        return await self._read_as("terms", self._reads.collateral_terms(coins))
+
+    async def read_wallet(self) -> WalletRead:
+        """The unified trading account and what may leave it."""
+        return await self._read_as("wallet", self._reads.wallet())
+
+    async def read_positions(self) -> PositionsRead:
+        """Every derivative position."""
+        return await self._read_as("positions", self._reads.positions())
+
+    async def read_fund(self) -> FundRead:
+        """The funding wallet."""
+        return await self._read_as("fund", self._reads.fund())
+
+    async def read_loan(self) -> LoanRead:
+        """The crypto loan; VenueRefused where the mode has none."""
+        if not self.capabilities.loans:
+            raise VenueRefused("this mode has no crypto loan", code="capability")
+        return await self._read_as("loan", self._reads.loan())
+
+    async def read_ledger(self, since_ts_ms: int) -> list[LedgerLine]:
+        """Transaction-log lines since an instant of the venue's clock, oldest first."""
+        return await self._read_as("ledger", self._reads.ledger(since_ts_ms))
+
+    # ------------------------------------------------------------ effects
+
+    async def perform(self, effect: Effect) -> VenueEvent:
+        """Run one effect of the executor; never raises but for cancellation."""
+        return await self._effects.perform(effect)
+
+    # ------------------------------------------------------------ streams
+
+    async def market_stream(self, instruments: Sequence[str]) -> AsyncIterator[object]:
+        """MarketTick and FundingRate for ever, the newest per instrument when the reader lags."""
+        out = Latest()
+        by_category: dict[str, list[str]] = {}
+        for name in instruments:
+            by_category.setdefault(category_of(name), []).append(name)
+        sockets = []
+        for category, names in by_category.items():
+            channel = MarketChannel(
+                f"{self._addresses.ws_public}/{category}", names, out=out, clock=self._clock,
+                on_bad=self._bad, saw=lambda _topic: None,
+            )
+            socket = self._socket(channel)
+            channel.saw = socket.saw
+            sockets.append(socket)
+        async with _Running(sockets, out, self.sockets):
+            while True:
+                yield await out.get()
+
+    async def private_stream(self) -> AsyncIterator[object]:
+        """PositionChanged, OrderReport, ExecutionReport, WalletPushed and StreamReset, for ever.
+
+        Each call has a socket of its own. Raises VenueForbidden when the key is refused repeatedly.
+        """
+        if not self.capabilities.private_stream:
+            raise VenueRefused("this mode has no private stream", code="capability")
+        sockets: list[SupervisedSocket] = []
+        out = Facts(overflowed=lambda: sockets[0].kick())
+        channel = PrivateChannel(
+            self._addresses.ws_private, account=self.account, venue=self._venue, out=out,
+            clock=self._clock, on_bad=self._bad,
+            reset=lambda: StreamReset(account=self.account, ts_seen_ms=self._clock.now_ms()),
+        )
+        sockets.append(self._socket(channel))
+        async with _Running(sockets, out, self.sockets):
+            while True:
+                yield await out.get()
+
+    def _socket(self, channel: MarketChannel | PrivateChannel) -> SupervisedSocket:
+        return SupervisedSocket(
+            channel, self._transport, clock=self._clock, policy=self._settings.socket,
+            rng=self._rng,
+        )
+
+
+class _Running:
+    """Runs sockets while a stream is read; their end is the reader's error."""
+
+    def __init__(
+        self, sockets: list[SupervisedSocket], out: Latest | Facts, shown: list[SupervisedSocket]
+    ) -> None:
+        self._sockets = sockets
+        self._out = out
+        self._shown = shown
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def __aenter__(self) -> None:
+        for socket in self._sockets:
+            task = asyncio.create_task(socket.run())
+            task.add_done_callback(self._ended)
+            self._tasks.append(task)
+            self._shown.append(socket)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._out.error = error
+            self._out.wake()
+
+    async def __aexit__(self, *_: object) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for socket in self._sockets:
+            self._shown.remove(socket)
+
+
+def key_problems(key: Row, *, capabilities: Capabilities, refuse_withdrawal: bool) -> list[str]:
+    """What is wrong with an API key, each with what to do; [] = fit for use."""
+    permissions = key.row("permissions")
+    problems = []
+    if key.integer("readOnly") != 0:
+        problems.append("the key is read-only: make one that may trade")
+    needed = [("ContractTrade", "Order"), ("ContractTrade", "Position")]
+    if capabilities.loans or capabilities.spot:
+        needed.append(("Spot", "SpotTrade"))
+    if capabilities.transfers:
+        needed.append(("Wallet", "AccountTransfer"))
+    problems += [
+        f"the key lacks {group} {name}: add that permission"
+        for group, name in needed
+        if name not in permissions.texts(group)
+    ]
+    if refuse_withdrawal and "Withdraw" in permissions.texts("Wallet"):
+        problems.append("the key may withdraw: take that permission away")
+    return problems

@@ -1,0 +1,448 @@
+"""Running one effect at Bybit and saying what is known afterwards. Never raises but cancellation.
+
+Doubt stays doubt: whatever may have happened is DOUBTFUL, a query that did not work is QUERY_FAILED,
+and ABSENT is said only when every place that could know was asked and answered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from decimal import Decimal
+from typing import Any
+
+from hedgelock.domain.execution import (
+    CancelOrder,
+    Effect,
+    ExecutionReport,
+    LoanAnswer,
+    OrderAnswer,
+    OrderFacts,
+    OrderReport,
+    Outcome,
+    QueryLoanAction,
+    QueryOrder,
+    QueryTransfer,
+    SendLoanAction,
+    SendOrder,
+    SendTransfer,
+    TransferAnswer,
+    VenueEvent,
+)
+from hedgelock.domain.instrument import category_of, symbol_of
+from hedgelock.domain.order import OrderType, Side, TimeInForce
+from hedgelock.domain.treasury import Pocket, TreasuryKind
+from hedgelock.errors import (
+    BadMessage,
+    OutcomeUnknown,
+    VenueBusy,
+    VenueError,
+)
+from hedgelock.exchanges.bybit_dialect import ORDER_DUPLICATE, TRANSFER_DUPLICATE
+from hedgelock.exchanges.bybit_parse import Seen, parse_execution, parse_order
+from hedgelock.exchanges.bybit_reads import pages
+from hedgelock.exchanges.ccxt_venue import Answer, CcxtVenue
+from hedgelock.exchanges.fields import Row
+from hedgelock.ports import Capabilities, Clock
+
+HISTORY_SLACK_MS = 1_000
+"""The loan history is searched from this much before the action: its times may be whole seconds."""
+
+_TIME_IN_FORCE = {
+    TimeInForce.GTC: "GTC", TimeInForce.IOC: "IOC", TimeInForce.FOK: "FOK",
+    TimeInForce.POST_ONLY: "PostOnly",
+}
+_POCKETS = {Pocket.UNIFIED: "UNIFIED", Pocket.FUND: "FUND"}
+_TRANSFER_OUTCOMES = {
+    "SUCCESS": Outcome.DONE, "PENDING": Outcome.ACCEPTED, "FAILED": Outcome.REFUSED,
+    "STATUS_UNKNOWN": Outcome.DOUBTFUL,
+}
+_LOAN_OUTCOMES = {1: Outcome.DONE, 2: Outcome.ACCEPTED, 3: Outcome.REFUSED}
+_REPAID_BY_VENUE = frozenset({2, 5, 6})
+"""repayType of liquidation, delisting and delayed liquidation: not what we asked for."""
+
+
+class _Table:
+    """One loan history: where it is and how its rows are named."""
+
+    def __init__(self, path: str, *, key: str, amount: str, time: str, status: str) -> None:
+        self.path, self.key, self.amount, self.time, self.status = path, key, amount, time, status
+
+
+_REPAYMENTS = _Table(
+    "/v5/crypto-loan-flexible/repayment-history", key="repayId", amount="repayAmount",
+    time="repayTime", status="repayStatus",
+)
+_BORROWINGS = _Table(
+    "/v5/crypto-loan-flexible/borrow-history", key="orderId", amount="initialLoanAmount",
+    time="borrowTime", status="status",
+)
+
+
+def plain(number: Decimal) -> str:
+    """Digits without an exponent, as Bybit wants them.
+
+    >>> plain(Decimal("1E+3")), plain(Decimal("0.0010"))
+    ('1000', '0.0010')
+    """
+    return format(number, "f")
+
+
+class BybitEffects:
+    """The executor's hands."""
+
+    def __init__(
+        self, venue: CcxtVenue, *, account: str, clock: Clock, capabilities: Capabilities
+    ) -> None:
+        self._venue = venue
+        self._account = account
+        self._clock = clock
+        self._can = capabilities
+
+    async def perform(self, effect: Effect) -> VenueEvent:
+        """Run one effect; refusal, doubt and limits are events too."""
+        match effect:
+            case SendOrder():
+                return await self._send_order(effect)
+            case QueryOrder():
+                return await self._query_order(effect)
+            case CancelOrder():
+                return await self._cancel_order(effect)
+            case SendTransfer():
+                return await self._send_transfer(effect)
+            case QueryTransfer():
+                return await self._query_transfer(effect)
+            case SendLoanAction():
+                return await self._send_loan_action(effect)
+            case QueryLoanAction():
+                return await self._query_loan_action(effect)
+
+    # ------------------------------------------------------------ what an error means
+
+    def _failure(self, error: VenueError | BadMessage, duplicate: frozenset[str]) -> dict[str, Any]:
+        """Fields of an answer to a request that did not succeed."""
+        if isinstance(error, BadMessage):
+            outcome, code, text = Outcome.DOUBTFUL, "unreadable", str(error)
+        else:
+            code, text = error.code, error.text
+            if isinstance(error, OutcomeUnknown):
+                outcome = Outcome.DOUBTFUL
+            elif isinstance(error, VenueBusy):
+                outcome = Outcome.BUSY
+            else:
+                outcome = Outcome.DUPLICATE if code in duplicate else Outcome.REFUSED
+        fields: dict[str, Any] = {
+            "outcome": outcome, "code": code, "text": text, "ts_seen_ms": self._clock.now_ms(),
+        }
+        if isinstance(error, VenueBusy):
+            fields["retry_at_ms"] = error.retry_at_ms - self._venue.offset_ms
+        return fields
+
+    def _query_failure(self, error: VenueError | BadMessage) -> dict[str, Any]:
+        fields = self._failure(error, frozenset())
+        if fields["outcome"] is not Outcome.BUSY:
+            fields["outcome"] = Outcome.QUERY_FAILED
+        return fields
+
+    def _refused(self, code: str, text: str) -> dict[str, Any]:
+        return {
+            "outcome": Outcome.REFUSED, "code": code, "text": text,
+            "ts_seen_ms": self._clock.now_ms(),
+        }
+
+    # ------------------------------------------------------------ orders
+
+    async def _send_order(self, effect: SendOrder) -> VenueEvent:
+        ids: dict[str, Any] = {"account": self._account, "client_order_id": effect.client_order_id}
+        category = category_of(effect.instrument)
+        if category == "spot" and not self._can.spot:
+            return OrderAnswer(**ids, **self._refused("capability", "no spot trading in this mode"))
+        if self._clock.now_ms() > effect.expires_ts_ms:
+            # Waiting for the connection or a limit may have taken long; nothing has left yet.
+            return OrderAnswer(**ids, **self._refused("expired", "not sent: its time is over"))
+        try:
+            answer = await self._venue.call("POST", "/v5/order/create", order_body(effect))
+            venue_order_id = answer.result.name("orderId")
+        except (VenueError, BadMessage) as error:
+            return OrderAnswer(**ids, **self._failure(error, ORDER_DUPLICATE))
+        return OrderAnswer(
+            **ids, outcome=Outcome.ACCEPTED, venue_order_id=venue_order_id,
+            ts_seen_ms=answer.ts_seen_ms,
+        )
+
+    async def _cancel_order(self, effect: CancelOrder) -> VenueEvent:
+        ids: dict[str, Any] = {"account": self._account, "client_order_id": effect.client_order_id}
+        body = {
+            "category": category_of(effect.instrument), "symbol": symbol_of(effect.instrument),
+            "orderLinkId": effect.client_order_id,
+        }
+        try:
+            answer = await self._venue.call("POST", "/v5/order/cancel", body)
+        except (VenueError, BadMessage) as error:
+            return OrderAnswer(**ids, is_cancel=True, **self._failure(error, frozenset()))
+        return OrderAnswer(
+            **ids, is_cancel=True, outcome=Outcome.ACCEPTED,
+            venue_order_id=answer.result.text_or("orderId"), ts_seen_ms=answer.ts_seen_ms,
+        )
+
+    async def _query_order(self, effect: QueryOrder) -> VenueEvent:
+        ids: dict[str, Any] = {"account": self._account, "client_order_id": effect.client_order_id}
+        try:
+            report = await self._order_row(effect)
+            executions, filled = await self._executions(effect)
+            if report is None and not executions:
+                # An ack may come before the row can be seen: look once more at what is open.
+                report = await self._order_row(effect)
+        except (VenueError, BadMessage) as error:
+            return OrderAnswer(**ids, **self._query_failure(error))
+        seen_ms = self._clock.now_ms()
+        if report is None:
+            if executions:
+                return OrderAnswer(
+                    **ids, outcome=Outcome.QUERY_FAILED, code="incomplete",
+                    text="executions without an order row", ts_seen_ms=seen_ms,
+                )
+            return OrderAnswer(**ids, outcome=Outcome.ABSENT, ts_seen_ms=seen_ms)
+        if filled != report.filled_qty:
+            return OrderAnswer(
+                **ids, outcome=Outcome.QUERY_FAILED, code="incomplete", ts_seen_ms=seen_ms,
+                text=f"row says {report.filled_qty} filled, executions say {filled}",
+            )
+        return OrderFacts(
+            account=self._account, report=report, executions=executions, ts_seen_ms=seen_ms
+        )
+
+    async def _order_row(self, effect: QueryOrder) -> OrderReport | None:
+        """The row, from open orders, then from history; None when both answered without it."""
+        category = category_of(effect.instrument)
+        query = {
+            "category": category, "symbol": symbol_of(effect.instrument),
+            "orderLinkId": effect.client_order_id,
+        }
+        for path in ("/v5/order/realtime", "/v5/order/history"):
+            answer = await self._venue.get(path, query)
+            for row in answer.result.rows("list"):
+                if row.text("orderLinkId") == effect.client_order_id:
+                    return parse_order(row, category=category, seen=self._seen(answer))
+        return None
+
+    async def _executions(
+        self, effect: QueryOrder
+    ) -> tuple[tuple[ExecutionReport, ...], Decimal]:
+        category = category_of(effect.instrument)
+        query = {
+            "category": category, "symbol": symbol_of(effect.instrument),
+            "orderLinkId": effect.client_order_id, "limit": 100,
+        }
+        found: dict[str, ExecutionReport] = {}
+        async for row, answer in self._paged("/v5/execution/list", query):
+            if row.text("orderLinkId") != effect.client_order_id:
+                continue
+            pnl = await self._realised(row, category)
+            report = parse_execution(row, category=category, seen=self._seen(answer), pnl=pnl)
+            found[report.fill.exec_id] = report
+        executions = tuple(sorted(found.values(), key=lambda e: (e.fill.seq, e.fill.exec_id)))
+        return executions, sum((e.fill.qty for e in executions), Decimal(0))
+
+    async def _realised(self, row: Row, category: str) -> Decimal | None:
+        """Profit of a fill whose row does not say: the transaction log's cash flow of that trade.
+
+        None = the row says it itself, or the fill closed nothing.
+        """
+        if category == "spot" or row.maybe("execPnl") is not None or not row.decimal("closedSize"):
+            return None
+        exec_id, at_ms = row.name("execId"), row.ts_ms("execTime")
+        query = {
+            "accountType": "UNIFIED", "category": category, "type": "TRADE",
+            "startTime": at_ms - HISTORY_SLACK_MS, "endTime": at_ms + 60_000, "limit": 50,
+        }
+        async for line, _ in self._paged("/v5/account/transaction-log", query):
+            if line.text_or("tradeId") == exec_id:
+                return line.decimal("cashFlow")
+        raise BadMessage(f"the transaction log does not know trade {exec_id} yet")
+
+    async def _paged(
+        self, path: str, query: dict[str, Any]
+    ) -> AsyncIterator[tuple[Row, Answer]]:
+        """Every row of a list."""
+        async for answer in pages(self._venue, path, query):
+            for row in answer.result.rows("list"):
+                yield row, answer
+
+    # ------------------------------------------------------------ transfers
+
+    async def _send_transfer(self, effect: SendTransfer) -> VenueEvent:
+        ids: dict[str, Any] = {
+            "account": self._account, "intent_id": effect.intent_id,
+            "transfer_id": effect.transfer_id,
+        }
+        if not self._can.transfers:
+            return TransferAnswer(**ids, **self._refused("capability", "no transfers in this mode"))
+        body = {
+            "transferId": effect.transfer_id, "coin": effect.coin, "amount": plain(effect.amount),
+            "fromAccountType": _POCKETS[effect.source], "toAccountType": _POCKETS[effect.target],
+        }
+        try:
+            answer = await self._venue.call("POST", "/v5/asset/transfer/inter-transfer", body)
+            outcome = answer.result.one_of("status", _TRANSFER_OUTCOMES)
+        except (VenueError, BadMessage) as error:
+            return TransferAnswer(**ids, **self._failure(error, TRANSFER_DUPLICATE))
+        return TransferAnswer(**ids, outcome=outcome, ts_seen_ms=answer.ts_seen_ms)
+
+    async def _query_transfer(self, effect: QueryTransfer) -> VenueEvent:
+        ids: dict[str, Any] = {
+            "account": self._account, "intent_id": effect.intent_id,
+            "transfer_id": effect.transfer_id,
+        }
+        path = "/v5/asset/transfer/query-inter-transfer-list"
+        try:
+            answer = await self._venue.get(path, {"transferId": effect.transfer_id})
+            outcome = Outcome.ABSENT
+            for row in answer.result.rows("list"):
+                if row.text("transferId") == effect.transfer_id:
+                    outcome = row.one_of("status", _TRANSFER_OUTCOMES)
+        except (VenueError, BadMessage) as error:
+            return TransferAnswer(**ids, **self._query_failure(error))
+        return TransferAnswer(**ids, outcome=outcome, ts_seen_ms=answer.ts_seen_ms)
+
+    # ------------------------------------------------------------ loan
+
+    async def _send_loan_action(self, effect: SendLoanAction) -> VenueEvent:
+        ids: dict[str, Any] = {"account": self._account, "intent_id": effect.intent_id}
+        if not self._can.loans:
+            return LoanAnswer(**ids, **self._refused("capability", "no loans in this mode"))
+        request = loan_request(effect)
+        if request is None:
+            return LoanAnswer(**ids, **self._refused("kind", f"{effect.kind_of} is no loan action"))
+        path, body, table = request
+        sent_ms = self._clock.now_ms()
+        try:
+            answer = await self._venue.call("POST", path, body)
+        except (VenueError, BadMessage) as error:
+            return LoanAnswer(**ids, **self._failure(error, frozenset()))
+        reference = answer.result.text_or(table.key) if table.key in answer.result else ""
+        accepted = LoanAnswer(
+            **ids, outcome=Outcome.ACCEPTED, reference=reference, ts_seen_ms=answer.ts_seen_ms
+        )
+        # The venue took it; the history says whether it is through already.
+        try:
+            found = await self._loan_history(
+                table, effect, since_ms=sent_ms, reference=reference
+            )
+        except (VenueError, BadMessage):
+            return accepted
+        if found is None:
+            return accepted
+        outcome, known = found
+        return LoanAnswer(
+            **ids, outcome=outcome, reference=known, ts_seen_ms=self._clock.now_ms(),
+            text="failed at the venue" if outcome is Outcome.REFUSED else "",
+        )
+
+    async def _query_loan_action(self, effect: QueryLoanAction) -> VenueEvent:
+        ids: dict[str, Any] = {"account": self._account, "intent_id": effect.intent_id}
+        table = _BORROWINGS if effect.kind_of is TreasuryKind.BORROW else _REPAYMENTS
+        try:
+            found = await self._loan_history(table, effect, since_ms=effect.since_ts_ms)
+        except (VenueError, BadMessage) as error:
+            return LoanAnswer(**ids, **self._query_failure(error))
+        seen_ms = self._clock.now_ms()
+        if found is None:
+            return LoanAnswer(**ids, outcome=Outcome.ABSENT, ts_seen_ms=seen_ms)
+        return LoanAnswer(**ids, outcome=found[0], reference=found[1], ts_seen_ms=seen_ms)
+
+    async def _loan_history(
+        self, table: _Table, effect: SendLoanAction | QueryLoanAction, *, since_ms: int,
+        reference: str = "",
+    ) -> tuple[Outcome, str] | None:
+        """What became of an action: by its reference, or by coin, amount and time.
+
+        Among several that fit, done wins over processing over failed: a failed attempt beside a
+        successful one must not be repeated.
+        """
+        floor_ms = since_ms + self._venue.offset_ms - HISTORY_SLACK_MS
+        query: dict[str, Any] = {"loanCurrency": effect.coin, "limit": 100}
+        if reference:
+            query[table.key] = reference
+        best: tuple[Outcome, str] | None = None
+        previous_ms, descends, ascends = 0, False, False
+        rank = (Outcome.DONE, Outcome.ACCEPTED, Outcome.REFUSED)
+        async for row, _ in self._paged(table.path, query):
+            key = row.text(table.key)
+            if reference:
+                if key != reference:
+                    continue
+            else:
+                at_ms = row.ts_ms(table.time)
+                descends = descends or 0 < at_ms < previous_ms
+                ascends = ascends or 0 < previous_ms < at_ms
+                previous_ms = at_ms
+                if at_ms < floor_ms:
+                    if descends and not ascends:
+                        break  # shown, not assumed, to be newest first: the rest is older still
+                    continue
+                if row.text("loanCurrency") != effect.coin:
+                    continue
+                if "repayType" in row and row.integer("repayType") in _REPAID_BY_VENUE:
+                    continue
+                if row.decimal(table.amount) != effect.amount:
+                    continue
+            status = row.integer(table.status)
+            if status not in _LOAN_OUTCOMES:
+                raise row.bad(table.status, f"unknown status {status}")
+            found = (_LOAN_OUTCOMES[status], key)
+            if best is None or rank.index(found[0]) < rank.index(best[0]):
+                best = found
+        return best
+
+    def _seen(self, answer: Answer) -> Seen:
+        return Seen(self._account, answer.ts_event_ms, answer.ts_seen_ms)
+
+
+def order_body(effect: SendOrder) -> dict[str, Any]:
+    """The order as Bybit wants it. One-way mode; a market order on spot counts base coins."""
+    category = category_of(effect.instrument)
+    body: dict[str, Any] = {
+        "category": category,
+        "symbol": symbol_of(effect.instrument),
+        "side": "Buy" if effect.side is Side.BUY else "Sell",
+        "orderType": "Limit" if effect.order_type is OrderType.LIMIT else "Market",
+        "qty": plain(effect.qty),
+        "timeInForce": _TIME_IN_FORCE[effect.time_in_force],
+        "orderLinkId": effect.client_order_id,
+    }
+    if effect.price is not None and effect.order_type is OrderType.LIMIT:
+        body["price"] = plain(effect.price)
+    if category == "spot":
+        if effect.order_type is OrderType.MARKET:
+            body["marketUnit"] = "baseCoin"
+    else:
+        body["positionIdx"] = 0
+        body["reduceOnly"] = effect.reduce_only
+    return body
+
+
+def loan_request(effect: SendLoanAction) -> tuple[str, dict[str, Any], _Table] | None:
+    """Path, body and history of a loan action; None for what is none."""
+    amount = plain(effect.amount)
+    match effect.kind_of:
+        case TreasuryKind.REPAY:
+            return (
+                "/v5/crypto-loan-flexible/repay",
+                {"loanCurrency": effect.coin, "amount": amount}, _REPAYMENTS,
+            )
+        case TreasuryKind.BORROW:
+            return (
+                "/v5/crypto-loan-flexible/borrow",
+                {"loanCurrency": effect.coin, "loanAmount": amount}, _BORROWINGS,
+            )
+        case TreasuryKind.REPAY_WITH_COLLATERAL:
+            return (
+                "/v5/crypto-loan-flexible/repay-collateral",
+                {
+                    "loanCurrency": effect.coin, "collateralCoin": effect.collateral_coin,
+                    "amount": amount,
+                },
+                _REPAYMENTS,
+            )
+        case _:
+            return None

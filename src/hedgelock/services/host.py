@@ -1,0 +1,255 @@
+"""One process: any set of services, their threads, their HTTP, their hands; started and stopped.
+
+Start: tables and policies are in the bus, sessions join, HTTP answers, the fold threads run, the
+collector connects. Stop (SIGTERM): the collector ends, effects under way finish briefly, the fold
+threads finish their round and leave their groups. Whatever is lost in between is asked for again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, cast
+
+import msgspec
+import structlog
+
+from hedgelock.bus import codec
+from hedgelock.config import Settings
+from hedgelock.domain.safety import OperatorCommand
+from hedgelock.errors import BadMessage, HedgeLockError, VenueError, VenueForbidden
+from hedgelock.ports import Bus, Clock, Exchange, Outgoing
+from hedgelock.services.collector import Collector, LedgerReader
+from hedgelock.services.observe import CollectorSource, Telemetry
+from hedgelock.services.pump import Pump
+from hedgelock.services.runner import Runner, Service
+from hedgelock.services.trade_executor import Hands
+from hedgelock.telemetry.http import HttpServers, Listener
+
+_log = structlog.get_logger("host")
+
+CONNECT_RETRY_S = 1.0
+STOP_TIMEOUT_S = 5.0
+
+
+class Host:
+    """Runs `names` of `services` (and the collector) on one bus until `stop`."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        bus: Bus,
+        *,
+        names: Sequence[str],
+        services: Mapping[str, Service[Any]],
+        make_exchange: Callable[[str], Exchange],
+        clock: Clock,
+        wait: Callable[[float], object] | None,
+    ) -> None:
+        self._settings = settings
+        self._bus = bus
+        self._names = names
+        self._clock = clock
+        self._make_exchange = make_exchange
+        self._wait = wait
+        self._loop = asyncio.get_running_loop()
+        self._stop = asyncio.Event()
+        self._fatal: tuple[str, BaseException] | None = None
+        self._publisher = bus.publisher("host")
+        self._telemetry = {name: Telemetry(name, clock) for name in names}
+        self._runners: dict[str, Runner[Any]] = {}
+        for name in names:
+            if name in services:
+                self._runners[name] = self._make_runner(services[name])
+        self._hands: Hands | None = None
+        self._collectors: dict[str, Collector] = {}
+        self._exchanges: list[Exchange] = []
+        self._tasks: list[asyncio.Task[None]] = []
+
+    # ------------------------------------------------------------ life
+
+    def stop(self) -> None:
+        """Begin an orderly stop; on the loop's thread."""
+        self._stop.set()
+
+    async def run(self) -> int:
+        """Until stopped; 0, or 1 when something fatal ended it (it is in the log)."""
+        http = HttpServers(self._pages())
+        await http.start()
+        pumps = self._pumps()
+        try:
+            await self._start_hands()
+            for pump in pumps:
+                pump.start()
+            self._start_collectors()
+            _log.info("started", services=list(self._names))
+            await self._stop.wait()
+        finally:
+            _log.info("stopping", services=list(self._names))
+            await self._end(pumps)
+            await http.stop()
+        if self._fatal is not None:
+            name, error = self._fatal
+            _log.critical("fatal", service=name, error=f"{type(error).__name__}: {error}")
+            return 1
+        return 0
+
+    async def _end(self, pumps: list[Pump]) -> None:
+        for collector in self._collectors.values():
+            collector.stop()
+        if self._hands is not None:
+            await self._hands.stop()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for exchange in self._exchanges:
+            await exchange.close()
+        for pump in pumps:
+            pump.stop()
+        for pump in pumps:
+            await asyncio.to_thread(pump.join, STOP_TIMEOUT_S)
+        for runner in self._runners.values():
+            runner.session.close()
+        self._publisher.close()
+
+    def _on_fatal(self, name: str, error: BaseException) -> None:
+        _log.error("service_died", service=name, error=str(error), exc_info=error)
+        self._fatal = (name, error)
+        self._loop.call_soon_threadsafe(self._stop.set)
+
+    # ------------------------------------------------------------ folding
+
+    def _make_runner(self, service: Service[Any]) -> Runner[Any]:
+        session = self._bus.open(
+            service=service.name, instance=self._settings.kafka.instance, inputs=service.inputs,
+            tables=service.tables,
+        )
+        telemetry = self._telemetry[service.name]
+        observed = telemetry.observed()
+        if service.name == "trade-executor":
+            observed.output = self._after_confirmation(observed.output)
+        act = self._act if service.name == "trade-executor" else (lambda _effects: None)
+        return Runner(service, session, clock=self._clock, act=act, observed=observed)
+
+    def _act(self, effects: Sequence[Any]) -> None:
+        assert self._hands is not None, "effects before the executor's hands"
+        self._hands.act(effects)
+
+    def _after_confirmation(
+        self, then: Callable[[str, codec.Envelope], None]
+    ) -> Callable[[str, codec.Envelope], None]:
+        """Embedded: a confirmation tells the collector to read at once."""
+
+        def output(topic: str, envelope: codec.Envelope) -> None:
+            then(topic, envelope)
+            if topic == "trade_confirmations":
+                self._loop.call_soon_threadsafe(self._hint, envelope.body.account)
+
+        return output
+
+    def _hint(self, account: str) -> None:
+        collector = self._collectors.get(account)
+        if collector is not None:
+            collector.hint()
+
+    def _pumps(self) -> list[Pump]:
+        runners = list(self._runners.values())
+        groups = [runners] if self._wait is not None else [[runner] for runner in runners]
+        return [
+            Pump(group, clock=self._clock, wait=self._wait, on_fatal=self._on_fatal)
+            for group in groups if group
+        ]
+
+    # ------------------------------------------------------------ the world
+
+    async def _start_hands(self) -> None:
+        runner = self._runners.get("trade-executor")
+        if runner is None:
+            return
+        exchanges = {name: self._exchange(name) for name in self._settings.account_names()}
+        telemetry = self._telemetry["trade-executor"]
+        self._hands = Hands(exchanges, self._clock, runner, performed=telemetry.effect)
+        for name, exchange in exchanges.items():
+            self._tasks.append(asyncio.create_task(self._connect(name, exchange)))
+        self._hands.start()
+
+    def _exchange(self, account: str) -> Exchange:
+        exchange = self._make_exchange(account)
+        self._exchanges.append(exchange)
+        return exchange
+
+    async def _connect(self, account: str, exchange: Exchange) -> None:
+        """Connect, again and again: an exchange that is down must not stop what folds."""
+        while True:
+            try:
+                await exchange.connect()
+            except VenueError as error:
+                _log.error("exchange_unavailable", account=account, reason=str(error))
+                await asyncio.sleep(CONNECT_RETRY_S)
+            else:
+                _log.info("exchange_connected", account=account)
+                return
+
+    def _start_collectors(self) -> None:
+        if "collector" not in self._names:
+            return
+        telemetry = self._telemetry["collector"]
+        policy = self._settings.policy("*").hedge
+        instruments: tuple[str, ...] = (policy.instrument, policy.spot_instrument)
+        for account in self._settings.account_names():
+            exchange = self._exchange(account)
+            collector = Collector(
+                exchange, self._publisher, self._clock, instruments=instruments,
+                coins=(policy.coin, policy.quote), ledger=cast(LedgerReader, exchange),
+                on_forbidden=self._on_forbidden,
+            )
+            instruments = ()  # one account's collector publishes the market for all
+            self._collectors[account] = collector
+            telemetry.watch(account, CollectorSource(collector, exchange, self._clock))
+            self._tasks.append(asyncio.create_task(self._collect(collector)))
+        if "trade-executor" not in self._names:
+            threading.Thread(target=self._follow_confirmations, daemon=True).start()
+
+    async def _collect(self, collector: Collector) -> None:
+        try:
+            await collector.run()
+        except HedgeLockError as error:
+            self._on_fatal("collector", error)
+
+    def _on_forbidden(self, account: str, error: VenueForbidden) -> None:
+        _log.critical("key_refused", account=account, reason=str(error))
+
+    def _follow_confirmations(self) -> None:
+        """On Kafka the collector hears of confirmations through the bus."""
+        for record in self._bus.read("trade_confirmations", start=-1, follow=True):
+            self._loop.call_soon_threadsafe(self._hint, record.key)
+
+    # ------------------------------------------------------------ pages
+
+    def _pages(self) -> list[Listener]:
+        host = self._settings.http.host
+        pages: list[Listener] = []
+        for name in self._names:
+            ports = self._settings.http.ports(name)
+            app = self._telemetry[name].app(self._runners.get(name))
+            if name == "safety":
+                app.post("/operator")(self._operator)
+            variable = f"HTTP__{name.replace('-', '_').upper()}"
+            pages += [
+                Listener(app, host, ports.http, f"{variable}_PORT"),
+                Listener(app, host, ports.metrics, f"{variable}_METRICS_PORT"),
+            ]
+        return pages
+
+    async def _operator(self, command: dict[str, Any]) -> dict[str, str]:
+        """Put a signed command on the bus; safety checks signature, age and uniqueness."""
+        try:
+            body = msgspec.convert(command, OperatorCommand)
+        except msgspec.ValidationError as error:
+            raise BadMessage(str(error)) from error
+        ident = f"operator:{body.account}:{body.command_id}"
+        value = codec.encode(body, id=ident, trace=codec.new_trace(ident), causes=(),
+                             ts_ms=self._clock.now_ms())
+        self._publisher.publish([Outgoing("operator_commands", body.account, value)])
+        return {"id": ident}

@@ -1,0 +1,274 @@
+"""What a service shows of itself: metrics, canonical log lines, readiness. Nothing decides by it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from decimal import Decimal
+from typing import Any
+
+import structlog
+from fastapi import FastAPI
+
+from hedgelock import __version__
+from hedgelock.bus import codec
+from hedgelock.domain.funding import FundingContext, FundingRegime
+from hedgelock.domain.message import Message
+from hedgelock.domain.order import OrderConfirmation, PlaceOrder
+from hedgelock.domain.policy import Policy
+from hedgelock.domain.risk import Confidence, RiskAssessment, RiskState
+from hedgelock.domain.safety import SafetyMode, SafetyState
+from hedgelock.domain.treasury import TreasuryAction, TreasuryConfirmation
+from hedgelock.ports import Clock, Exchange
+from hedgelock.services.collector import Collector
+from hedgelock.services.runner import Observed, Runner
+from hedgelock.telemetry.http import service_app
+from hedgelock.telemetry.metrics import Metrics
+from hedgelock.topics import TOPICS
+
+READ_AGE_MAX_MS = 30_000
+TICK_AGE_MAX_MS = 10_000
+_READS = ("wallet", "positions", "fund", "loan")
+
+_CODES: dict[type, list[Any]] = {
+    kind: list(kind) for kind in (RiskState, Confidence, FundingRegime, SafetyMode)
+}
+
+
+class CollectorSource:
+    """Readiness and counters of one account's collector."""
+
+    def __init__(self, collector: Collector, exchange: Exchange, clock: Clock) -> None:
+        self._collector = collector
+        self._exchange = exchange
+        self._clock = clock
+        self._shown: dict[tuple[str, str], int] = {}
+
+    def problems(self) -> list[str]:
+        """Why it is not ready; [] = it is."""
+        stats = self._collector.stats
+        if not stats.connected:
+            return ["the exchange is not connected"]
+        now_ms, late = self._clock.now_ms(), []
+        seen = {**stats.read_seen_ms, **stats.tick_seen_ms}
+        for kind in _READS:
+            if kind not in stats.read_seen_ms:
+                late.append(f"{kind}: never read")
+        for kind, seen_ms in seen.items():
+            limit = READ_AGE_MAX_MS if kind in stats.read_seen_ms else TICK_AGE_MAX_MS
+            if now_ms - seen_ms > limit:
+                late.append(f"{kind}: {(now_ms - seen_ms) / 1e3:.1f} s old")
+        return late
+
+    def show(self, metrics: Metrics) -> None:
+        """Bring the metrics up to the collector's own totals."""
+        stats = self._collector.stats
+        metrics.clock_offset_seconds.set(Decimal(stats.clock_offset_ms) / 1000)
+        for topic, total in stats.published.items():
+            metrics.outputs_total.inc(self._since("published", topic, total), topic=topic)
+        for name, total in stats.failures.items():
+            metrics.bad_input_total.inc(self._since("failures", name, total), source=name)
+        metrics.stream_reconnects_total.inc(
+            self._since("resets", "", stats.resets), stream="private"
+        )
+        bad = int(getattr(self._exchange, "bad_messages", 0))
+        metrics.bad_input_total.inc(self._since("bad", "", bad), source="exchange")
+
+    def _since(self, name: str, label: str, total: int) -> int:
+        before = self._shown.get((name, label), 0)
+        self._shown[name, label] = total
+        return max(0, total - before)
+
+
+class Telemetry:
+    """Metrics and log of one service."""
+
+    def __init__(self, service: str, clock: Clock) -> None:
+        self.service = service
+        self.metrics = Metrics(service)
+        self.metrics.build_info.set(1, version=__version__)
+        self._clock = clock
+        self._log = structlog.get_logger(service)
+        self._sources: dict[str, CollectorSource] = {}
+        self._states: dict[tuple[str, str], object] = {}
+
+    def observed(self) -> Observed:
+        """Hooks for a runner."""
+        return Observed(
+            commit=self._commit, output=self._output, record=self._record,
+            quarantined=self._quarantined, restored=self._restored, frozen=self._frozen,
+            step_seconds=self.metrics.step_seconds.observe,
+        )
+
+    def watch(self, account: str, source: CollectorSource) -> None:
+        """Readiness and counters of a shell."""
+        self._sources[account] = source
+
+    def effect(self, kind: str, outcome: str, seconds: float) -> None:
+        """An effect was run."""
+        self.metrics.effects_total.inc(kind=kind, outcome=outcome)
+        self.metrics.effect_seconds.observe(seconds, kind=kind)
+
+    def app(self, runner: Runner[Any] | None) -> FastAPI:
+        """The service's pages."""
+        return service_app(self.metrics, lambda: self._readiness(runner))
+
+    # ------------------------------------------------------------ readiness
+
+    def _readiness(self, runner: Runner[Any] | None) -> tuple[bool, Sequence[str]]:
+        reasons: list[str] = []
+        for account, source in self._sources.items():
+            reasons += [f"{account}: {problem}" for problem in source.problems()]
+            source.show(self.metrics)
+        if runner is not None:
+            reasons += self._runner_problems(runner)
+        return not reasons, reasons
+
+    def _runner_problems(self, runner: Runner[Any]) -> list[str]:
+        self.metrics.partitions_owned.set(len(runner.partitions))
+        if not runner.is_ready:
+            return ["state is not restored yet"]
+        if not runner.partitions:
+            return []
+        problems = []
+        now_ms = self._clock.now_ms()
+        for topic in (*runner.service.inputs, *runner.service.tables):
+            limit = TOPICS[topic].age_max_ms
+            newest = runner.newest_ms.get(topic)
+            if newest is not None:
+                self.metrics.input_age_seconds.set((now_ms - newest) / 1e3, topic=topic)
+            if limit is not None and (newest is None or now_ms - newest > limit):
+                age = "never seen" if newest is None else f"{(now_ms - newest) / 1e3:.1f} s old"
+                problems.append(f"{topic}: {age}, at most {limit / 1e3:.0f} s allowed")
+        return problems
+
+    # ------------------------------------------------------------ hooks
+
+    def _commit(self, _service: str, milliseconds: float, steps: int) -> None:
+        self.metrics.commit_seconds.observe(milliseconds / 1e3)
+        self.metrics.steps_total.inc(steps)
+
+    def _record(self, topic: str, count: int) -> None:
+        self.metrics.records_total.inc(count, topic=topic)
+
+    def _quarantined(self, topic: str, _reason: str) -> None:
+        self.metrics.quarantined_total.inc(topic=topic, reason="undecodable")
+
+    def _restored(self, partition: int, keys: int) -> None:
+        self.metrics.restores_total.inc()
+        self._log.info("restored", partition=partition, keys=keys)
+
+    def _frozen(self, key: str, reason: str) -> None:
+        self.metrics.account_frozen.set(1, account=key)
+        self.metrics.quarantined_total.inc(topic="", reason="step_raised")
+        self._log.critical("account_frozen", account=key, reason=reason)
+
+    def _output(self, topic: str, envelope: codec.Envelope) -> None:
+        self.metrics.outputs_total.inc(topic=topic)
+        show = _SHOW.get(type(envelope.body))
+        if show is not None:
+            show(self, envelope)
+
+    def changed(self, name: str, key: str, value: object) -> bool:
+        """True the first time and whenever `value` differs from the last."""
+        if self._states.get((name, key)) == value:
+            return False
+        self._states[name, key] = value
+        return True
+
+    def say(self, event: str, envelope: codec.Envelope, **fields: object) -> None:
+        """One canonical line with id and trace."""
+        self._log.info(event, id=envelope.id, trace=envelope.trace, **fields)
+
+
+def _code(value: Any) -> int:
+    return _CODES[type(value)].index(value)
+
+
+def _show_risk(to: Telemetry, envelope: codec.Envelope) -> None:
+    body: RiskAssessment = envelope.body
+    metrics, account = to.metrics, body.account
+    metrics.ltv.set(Decimal("Infinity") if body.ltv is None else body.ltv, account=account)
+    metrics.ltv_exchange.set(body.ltv_exchange, account=account)
+    metrics.ltv_net_fall.set(body.ltv_net_fall, account=account)
+    metrics.margin_ratio.set(body.margin_ratio, account=account)
+    metrics.margin_ratio_rise.set(body.margin_ratio_rise, account=account)
+    metrics.risk_state.set(_code(body.state), account=account)
+    metrics.risk_confidence.set(_code(body.confidence), account=account)
+    metrics.net_delta.set(body.net_delta, account=account)
+    metrics.debt.set(body.debt_value, account=account)
+    metrics.counted_value.set(body.counted_value, account=account)
+    if to.changed("risk", account, (body.state, body.confidence, body.reason)):
+        to.say("risk", envelope, account=account, state=body.state.value, reason=body.reason.value,
+               confidence=body.confidence.value, ltv=body.ltv, price=body.index_price)
+
+
+def _show_funding(to: Telemetry, envelope: codec.Envelope) -> None:
+    body: FundingContext = envelope.body
+    to.metrics.funding_apr.set(body.apr, instrument=body.instrument)
+    to.metrics.funding_regime.set(_code(body.regime), instrument=body.instrument)
+    if to.changed("funding", body.instrument, (body.regime, body.apr > 0)):
+        to.say("funding", envelope, instrument=body.instrument, regime=body.regime.value,
+               apr=body.apr, payer="longs" if body.apr > 0 else "shorts",
+               interval_h=body.funding_interval_h)
+
+
+def _show_order(to: Telemetry, envelope: codec.Envelope) -> None:
+    body: PlaceOrder = envelope.body
+    to.metrics.decisions_total.inc(reason=body.reason)
+    to.say("order_decided", envelope, account=body.account, intent=body.intent_id,
+           side=body.side.value, qty=body.qty, instrument=body.instrument, reason=body.reason,
+           reduce_only=body.reduce_only, mark=body.mark_price)
+
+
+def _show_treasury(to: Telemetry, envelope: codec.Envelope) -> None:
+    body: TreasuryAction = envelope.body
+    to.metrics.decisions_total.inc(reason=body.reason)
+    to.say("treasury_decided", envelope, account=body.account, intent=body.intent_id,
+           action=body.kind_of.value, amount=body.amount, coin=body.coin, reason=body.reason)
+
+
+def _show_order_end(to: Telemetry, envelope: codec.Envelope) -> None:
+    body: OrderConfirmation = envelope.body
+    if not body.is_terminal or not to.changed("order", body.intent_id, body.revision):
+        return
+    to.metrics.orders_total.inc(status=body.status.value)
+    to.metrics.fills_total.inc(len(body.fills))
+    to.say("order_done", envelope, account=body.account, intent=body.intent_id,
+           client_order_id=body.client_order_id, status=body.status.value, side=body.side.value,
+           qty=body.qty, filled=body.filled_qty, text=body.text)
+
+
+def _show_treasury_end(to: Telemetry, envelope: codec.Envelope) -> None:
+    body: TreasuryConfirmation = envelope.body
+    if not body.is_terminal:
+        return
+    to.metrics.treasury_actions_total.inc(kind=body.kind_of.value, outcome=body.stage.value)
+    to.say("treasury_done", envelope, account=body.account, intent=body.intent_id,
+           action=body.kind_of.value, stage=body.stage.value, moved=body.moved_amount,
+           settled=body.loan_amount, coin=body.coin, text=body.text)
+
+
+def _show_safety(to: Telemetry, envelope: codec.Envelope) -> None:
+    body: SafetyState = envelope.body
+    to.metrics.safety_mode.set(_code(body.mode), account=body.account)
+    to.say("safety", envelope, account=body.account, mode=body.mode.value,
+           reason=body.reason.value, text=body.text)
+
+
+def _show_policy(to: Telemetry, envelope: codec.Envelope) -> None:
+    body: Policy = envelope.body
+    to.metrics.reserve.set(body.hedge.reserve, account=body.account)
+    to.say("policy", envelope, account=body.account, version=body.version,
+           reserve=body.hedge.reserve)
+
+
+_SHOW: dict[type[Message], Callable[[Telemetry, codec.Envelope], None]] = {
+    RiskAssessment: _show_risk,
+    FundingContext: _show_funding,
+    PlaceOrder: _show_order,
+    TreasuryAction: _show_treasury,
+    OrderConfirmation: _show_order_end,
+    TreasuryConfirmation: _show_treasury_end,
+    SafetyState: _show_safety,
+    Policy: _show_policy,
+}

@@ -1,0 +1,73 @@
+"""The latest message per key of each table topic, and a reader that remembers what was read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from hedgelock.bus import codec
+from hedgelock.domain.funding import FundingContext
+from hedgelock.domain.instrument import CollateralTerms, Instrument
+from hedgelock.domain.market import MarketTick
+from hedgelock.domain.policy import Policy
+from hedgelock.domain.safety import SafetyState
+
+
+class TableRow(msgspec.Struct, frozen=True):
+    """A row: its envelope and the bytes it came in."""
+
+    envelope: codec.Envelope
+    value: bytes
+
+    @classmethod
+    def of(cls, value: bytes) -> TableRow:
+        """Decode a row; raises BadMessage."""
+        return cls(codec.decode(value), value)
+
+
+class TableReader:
+    """`domain.step.Tables` over plain dictionaries; `used` records each read, found or not."""
+
+    __slots__ = ("_tables", "used")
+
+    def __init__(self, tables: Mapping[str, Mapping[str, TableRow]]) -> None:
+        self._tables = tables
+        self.used: dict[tuple[str, str], TableRow | None] = {}
+
+    def _body(self, topic: str, key: str) -> Any:
+        table = self._tables.get(topic)
+        row = table.get(key) if table else None
+        self.used[topic, key] = row
+        return None if row is None else row.envelope.body
+
+    def market(self, instrument: str) -> MarketTick | None:
+        """Latest prices of an instrument."""
+        body: MarketTick | None = self._body("market_data", instrument)
+        return body
+
+    def instrument(self, instrument: str) -> Instrument | None:
+        """Contract terms of an instrument."""
+        body: Instrument | None = self._body("instruments", instrument)
+        return body
+
+    def terms(self, coin: str) -> CollateralTerms | None:
+        """Collateral ratios of a coin."""
+        body: CollateralTerms | None = self._body("instruments", f"coin:{coin}")
+        return body
+
+    def funding(self, instrument: str) -> FundingContext | None:
+        """Latest funding context of an instrument."""
+        body: FundingContext | None = self._body("funding_context", instrument)
+        return body
+
+    def policy(self, account: str) -> Policy | None:
+        """An account's limits; `*` is the house's."""
+        body: Policy | None = self._body("policies", account)
+        return body
+
+    def safety(self, account: str) -> SafetyState | None:
+        """Safety's latest word on an account."""
+        body: SafetyState | None = self._body("safety_state", account)
+        return body

@@ -1,0 +1,108 @@
+"""Private routes of the crypto loan."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from decimal import Decimal
+
+from hedgelock.simulator import loans
+from hedgelock.simulator.money import ZERO, text
+from hedgelock.simulator.params import Params, amount, limit, need, optional, page
+from hedgelock.simulator.state import Account, Exchange, Refused, Row
+
+
+def position(x: Exchange, a: Account, params: Params) -> Row:
+    """GET crypto-loan-common/position."""
+    return loans.position_row(x, a)
+
+
+def reducible(x: Exchange, a: Account, params: Params) -> Row:
+    """GET crypto-loan-common/max-collateral-amount."""
+    coin = need(params, "currency")
+    return {"maxCollateralAmount": text(loans.collateral_reducible(x, a, coin))}
+
+
+def adjust_ltv(x: Exchange, a: Account, params: Params) -> Row:
+    """POST crypto-loan-common/adjust-ltv."""
+    direction = need(params, "direction")
+    if direction not in {"0", "1"}:
+        raise Refused(10001, "params error: direction invalid")
+    coin, qty = need(params, "currency"), amount(params, "amount")
+    return {"adjustId": loans.adjust(x, a, coin, amount=qty, add=direction == "0")}
+
+
+def borrow(x: Exchange, a: Account, params: Params) -> Row:
+    """POST crypto-loan-flexible/borrow."""
+    pledge: dict[str, Decimal] = {}
+    given = params.get("collateralList") or []
+    for item in [given] if isinstance(given, dict) else given:
+        if not isinstance(item, dict):
+            raise Refused(10001, "params error: collateralList invalid")
+        coin = optional(item, "currency") or need(item, "ccy")
+        pledge[coin] = pledge.get(coin, ZERO) + amount(item, "amount")
+    qty = amount(params, "loanAmount")
+    return {"orderId": loans.borrow(x, a, need(params, "loanCurrency"), amount=qty, pledge=pledge)}
+
+
+def repay(x: Exchange, a: Account, params: Params) -> Row:
+    """POST crypto-loan-flexible/repay."""
+    coin = need(params, "loanCurrency")
+    # the table of the documentation says `amount`, its client says `loanAmount`
+    qty = amount(params, "amount" if optional(params, "amount") else "loanAmount")
+    return {"repayId": loans.repay(x, a, coin, amount=qty)}
+
+
+def repay_collateral(x: Exchange, a: Account, params: Params) -> Row:
+    """POST crypto-loan-flexible/repay-collateral."""
+    coins = need(params, "collateralCoin").split(",")
+    loans.repay_with_collateral(
+        x, a, need(params, "loanCurrency"), amount=amount(params, "amount"), collateral=coins
+    )
+    return {}
+
+
+def ongoing(x: Exchange, a: Account, params: Params) -> Row:
+    """GET crypto-loan-flexible/ongoing-coin."""
+    wanted = optional(params, "loanCurrency")
+    return {
+        "list": [
+            {
+                "loanCurrency": coin,
+                "hourlyInterestRate": text(x.scenario.loan.hourly_rate),
+                "totalDebt": text(debt.total),
+                "unpaidAmount": text(debt.principal),
+                "unpaidInterest": text(debt.interest),
+            }
+            for coin, debt in a.debts.items()
+            if debt.total and wanted in {"", coin}
+        ]
+    }
+
+
+def _history(rows: Sequence[Row], params: Params, **names: str) -> Row:
+    """A page of `rows` whose fields equal the parameters; `names` maps field → parameter."""
+    wanted = {field: optional(params, name) for field, name in names.items()}
+
+    def keep(row: Row) -> bool:
+        return all(str(row[field]) == value for field, value in wanted.items() if value)
+
+    size = limit(params, default=10, most=100)
+    picked, cursor = page(rows, params, size=size, keep=keep)
+    return {"list": picked, "nextPageCursor": cursor}
+
+
+def borrow_history(x: Exchange, a: Account, params: Params) -> Row:
+    """GET crypto-loan-flexible/borrow-history."""
+    return _history(a.borrows, params, orderId="orderId", loanCurrency="loanCurrency")
+
+
+def repayment_history(x: Exchange, a: Account, params: Params) -> Row:
+    """GET crypto-loan-flexible/repayment-history."""
+    return _history(a.repayments, params, repayId="repayId", loanCurrency="loanCurrency")
+
+
+def adjustment_history(x: Exchange, a: Account, params: Params) -> Row:
+    """GET crypto-loan-common/adjustment-history."""
+    return _history(
+        a.adjustments, params, adjustId="adjustId", collateralCurrency="collateralCurrency"
+    )

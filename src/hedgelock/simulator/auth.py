@@ -1,0 +1,70 @@
+"""Signatures and timestamps, checked on the raw bytes as they were received."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from hedgelock.simulator.state import Account, Refused
+
+AHEAD_MS = 1000  # a timestamp this far ahead of the exchange is refused
+RECV_WINDOW_DEFAULT = "5000"
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """The X-BAPI headers of a request."""
+
+    key: str
+    timestamp: str
+    sign: str
+    recv_window: str
+
+
+def sign(secret: str, payload: str) -> str:
+    """Lower-case hex HMAC-SHA256."""
+    return hmac.new(secret.encode(), payload.encode(), hashlib.sha256).hexdigest()
+
+
+def check_request(
+    accounts: Mapping[str, Account], given: Credentials, *, raw: str, now_ms: int
+) -> Account:
+    """The account that signed `raw` (query string or body as received); else `Refused`."""
+    account = accounts.get(given.key)
+    if account is None:
+        raise Refused(10003, "API key is invalid.")
+    window = given.recv_window or RECV_WINDOW_DEFAULT
+    check_time(given.timestamp, window, now_ms=now_ms)
+    origin = given.timestamp + given.key + window + raw
+    if not hmac.compare_digest(sign(account.secret, origin), given.sign.lower()):
+        raise Refused(10004, f"error sign! origin_string[{origin}]")
+    return account
+
+
+def check_time(timestamp: str, window: str, *, now_ms: int) -> None:
+    """Refuse a timestamp outside (now − window, now + 1 s), in the exchange's own words."""
+    fresh = timestamp.isdigit() and window.isdigit()
+    if fresh:
+        fresh = now_ms - int(window) <= int(timestamp) < now_ms + AHEAD_MS
+    if not fresh:
+        raise Refused(
+            10002,
+            "invalid request, please check your server timestamp or recv_window param. "
+            f"req_timestamp[{timestamp}],server_timestamp[{now_ms}],recv_window[{window}]",
+        )
+
+
+def check_stream(
+    accounts: Mapping[str, Account], *, key: str, expires: str, given: str, now_ms: int
+) -> Account:
+    """The account that authenticates a private or trade socket; `expires` in ms as text."""
+    account = accounts.get(key)
+    if account is None:
+        raise Refused(10003, "API key is invalid.")
+    if not expires.isdigit() or int(expires) <= now_ms:
+        raise Refused(10002, "Params expires has expired")
+    if not hmac.compare_digest(sign(account.secret, f"GET/realtime{expires}"), given.lower()):
+        raise Refused(10004, "Params sign error")
+    return account

@@ -1,0 +1,292 @@
+"""State of the simulated exchange: accounts, positions, orders, and what all operations share."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any
+
+from hedgelock.simulator.instruments import CONTRACTS, Contract
+from hedgelock.simulator.margin import Exposure, MarginReport, assess
+from hedgelock.simulator.market import Market
+from hedgelock.simulator.matching import BUY, Book
+from hedgelock.simulator.money import ONE, OUTSIDE, ZERO, Ledger, fund, pledged, text, unified
+from hedgelock.simulator.scenarios import AccountSetup, Scenario
+
+Row = dict[str, Any]
+OPEN_STATUSES = frozenset({"New", "PartiallyFilled"})
+
+
+class Refused(Exception):
+    """A request that the exchange answers with an error code; nothing was changed."""
+
+    def __init__(self, code: int, message: str, *, ext: Row | None = None) -> None:
+        super().__init__(code, message)
+        self.code = code
+        self.message = message
+        self.ext = ext or {}
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something pushed: rows for a private topic of `account`, or a public frame (account "")."""
+
+    topic: str
+    account: str
+    category: str
+    ts_ms: int
+    data: Any
+    kind: str = ""  # public frames: snapshot or delta
+    sequence: int = 0
+
+
+@dataclass(slots=True)
+class Position:
+    """A one-way position; `entry_value` as in `margin.Exposure`."""
+
+    contract: Contract
+    size: Decimal = ZERO
+    entry_value: Decimal = ZERO
+    realised: Decimal = ZERO  # of the position now open, net of fees and funding
+    realised_total: Decimal = ZERO
+    leverage: Decimal = ONE
+    created_ms: int = 0
+    updated_ms: int = 0
+    open_ms: int = 0
+    seq: int = -1
+    status: str = "Normal"
+
+    @property
+    def average(self) -> Decimal:
+        """Entry price: arithmetic (linear) or harmonic (inverse) mean; 0 when flat."""
+        if not self.size:
+            return ZERO
+        held = abs(self.size)
+        if self.contract.is_inverse:
+            return held / self.entry_value
+        return self.entry_value / held
+
+
+@dataclass(slots=True)
+class Order:
+    """An order, in integer ticks and lots; `ticks` of a market order is its slippage bound."""
+
+    order_id: str
+    link: str
+    contract: Contract
+    account: str
+    side: str
+    kind: str  # Market or Limit
+    tif: str
+    ticks: int
+    lots: int
+    number: int
+    created_ms: int
+    updated_ms: int
+    last_on_created: Decimal
+    reduce_only: bool = False
+    close_on_trigger: bool = False
+    status: str = "New"
+    cancel_type: str = "UNKNOWN"
+    reject_reason: str = "EC_NoError"
+    create_type: str = "CreateByUser"
+    market_unit: str = ""
+    is_leverage: str = ""
+    filled_lots: int = 0
+    filled_value: Decimal = ZERO
+    fees: dict[str, Decimal] = field(default_factory=dict)
+    received_ns: int = 0
+
+    @property
+    def open_lots(self) -> int:
+        """Lots still to be filled; 0 once closed."""
+        return self.lots - self.filled_lots if self.status in OPEN_STATUSES else 0
+
+    @property
+    def signed_lots(self) -> int:
+        """Open lots, + for buys."""
+        return self.open_lots if self.side == BUY else -self.open_lots
+
+
+@dataclass(slots=True)
+class Debt:
+    """A flexible loan in one coin."""
+
+    principal: Decimal = ZERO
+    interest: Decimal = ZERO
+
+    @property
+    def total(self) -> Decimal:
+        """What must be repaid."""
+        return self.principal + self.interest
+
+
+@dataclass(slots=True)
+class Account:
+    """One account; balances live in the ledger under its pockets' names."""
+
+    name: str
+    key: str
+    secret: str
+    uid: int
+    positions: dict[str, Position] = field(default_factory=dict)
+    orders: list[Order] = field(default_factory=list)
+    by_id: dict[str, Order] = field(default_factory=dict)
+    by_link: dict[tuple[bool, str], Order] = field(default_factory=dict)
+    open_orders: dict[str, Order] = field(default_factory=dict)
+    executions: list[Row] = field(default_factory=list)
+    log: list[Row] = field(default_factory=list)
+    transfers: dict[str, Row] = field(default_factory=dict)
+    debts: dict[str, Debt] = field(default_factory=dict)
+    borrows: list[Row] = field(default_factory=list)
+    repayments: list[Row] = field(default_factory=list)
+    adjustments: list[Row] = field(default_factory=list)
+    uta_interest: dict[str, Decimal] = field(default_factory=dict)
+    fees_usd: Decimal = ZERO
+    fills: int = 0
+    ltv_max: Decimal = ZERO
+    loan_liquidated_ms: int = 0
+    margin_liquidated_ms: int = 0
+
+    @property
+    def unified(self) -> str:
+        """Ledger holder of the trading pocket."""
+        return unified(self.name)
+
+    @property
+    def fund(self) -> str:
+        """Ledger holder of the funding pocket."""
+        return fund(self.name)
+
+    @property
+    def pledged(self) -> str:
+        """Ledger holder of the loan's collateral."""
+        return pledged(self.name)
+
+
+class Exchange:
+    """What every operation of the exchange reads and changes. No I/O, no clock of its own."""
+
+    def __init__(self, scenario: Scenario, market: Market, *, now_ms: int) -> None:
+        self.scenario = scenario
+        self.market = market
+        self.now_ms = now_ms
+        self.received_ns = 0
+        self.born = f"{scenario.name}:{market.seed}:{now_ms}"
+        self.ledger = Ledger()
+        self.accounts: dict[str, Account] = {}
+        self.by_key: dict[str, Account] = {}
+        self.contracts: Mapping[str, Contract] = CONTRACTS
+        self.books = {key: Book(scenario.book) for key in CONTRACTS}
+        self.trades: dict[str, deque[Row]] = {key: deque(maxlen=1000) for key in CONTRACTS}
+        self.outbox: list[Event] = []
+        self.wanted: set[tuple[str, str]] = set()  # public (category, topic) with an audience
+        self.sequence = 1_000_000
+        self._serial = 0
+
+    def serial(self) -> int:
+        """Next serial number."""
+        self._serial += 1
+        return self._serial
+
+    def new_id(self, kind: str) -> str:
+        """A deterministic id in the shape of a UUID, unique per run of the exchange."""
+        digest = hashlib.blake2b(f"{self.born}:{kind}:{self.serial()}".encode(), digest_size=16)
+        h = digest.hexdigest()
+        return f"{h[:8]}-{h[8:12]}-{h[12:16]}-{h[16:20]}-{h[20:]}"
+
+    def next_sequence(self) -> int:
+        """Next cross sequence; orders fills against positions."""
+        self.sequence += 1
+        return self.sequence
+
+    def add_account(self, setup: AccountSetup) -> Account:
+        """Open an account and deposit its pockets."""
+        account = Account(setup.key, setup.key, setup.secret, uid=592_324 + len(self.accounts))
+        self.accounts[account.name] = self.by_key[account.key] = account
+        for holder, coins in (
+            (account.unified, setup.unified),
+            (account.fund, setup.fund),
+            (account.pledged, setup.collateral),
+        ):
+            for coin, amount in coins.items():
+                self.ledger.move(coin, amount, source=OUTSIDE, target=holder)
+        for coin, amount in setup.debt.items():
+            account.debts[coin] = Debt(principal=amount)
+        return account
+
+    def price(self, coin: str) -> Decimal:
+        """USD per coin; dollars and their tokens count as 1."""
+        return self.market.index.get(coin, ONE)
+
+    def prices(self) -> dict[str, Decimal]:
+        """USD per coin for every coin that can be held."""
+        return {"USDT": ONE, "USDC": ONE, "USD": ONE, **self.market.index}
+
+    def position(self, account: Account, contract: Contract) -> Position:
+        """The account's position, created flat when it has none."""
+        position = account.positions.get(contract.key)
+        if position is None:
+            position = Position(contract, leverage=self.scenario.margin.leverage_default)
+            account.positions[contract.key] = position
+        return position
+
+    def exposures(self, account: Account, extra: Order | None = None) -> list[Exposure]:
+        """Positions and open derivative orders, with `extra` as if it were open."""
+        waiting: dict[str, list[int]] = {}
+        orders = [o for o in account.open_orders.values() if not o.reduce_only]
+        if extra is not None and not extra.reduce_only:
+            orders.append(extra)
+        for order in orders:
+            if not order.contract.is_spot:
+                sums = waiting.setdefault(order.contract.key, [0, 0])
+                sums[order.side != BUY] += order.open_lots
+        found = []
+        for key in sorted({*account.positions, *waiting}):
+            contract = self.contracts[key]
+            position = self.position(account, contract)
+            buying, selling = waiting.get(key, (0, 0))
+            if position.size or buying or selling:
+                found.append(
+                    Exposure(
+                        contract, position.size, position.entry_value,
+                        self.market.quotes[key].mark, position.leverage,
+                        contract.qty(buying), contract.qty(selling),
+                    )
+                )  # fmt: skip
+        return found
+
+    def report(self, account: Account, extra: Order | None = None) -> MarginReport:
+        """Margin state of the unified pocket now."""
+        return assess(
+            self.ledger.coins(account.unified),
+            self.exposures(account, extra),
+            prices=self.prices(),
+            terms=self.scenario.margin,
+        )
+
+    def emit(self, topic: str, account: Account, rows: list[Row]) -> None:
+        """Queue a private push."""
+        if rows:
+            self.outbox.append(Event(topic, account.name, "", self.now_ms, rows))
+
+    def book(self, account: Account, kind: str, coin: str, **fields: Any) -> None:
+        """Append to the transaction log; amounts signed as in §4.2 of the fact sheet."""
+        amounts = {name: fields.pop(name, ZERO) for name in ("cash_flow", "funding", "fee")}
+        change = amounts["cash_flow"] + amounts["funding"] - amounts["fee"]
+        account.log.append(
+            {
+                "id": f"{account.uid}_{coin}_{self.serial()}", "symbol": "", "category": "",
+                "side": "None", "transactionTime": str(self.now_ms), "type": kind,
+                "transSubType": "", "qty": "0", "size": "0", "currency": coin, "tradePrice": "0",
+                "funding": text(amounts["funding"]) if kind == "SETTLEMENT" else "",
+                "fee": text(amounts["fee"]), "cashFlow": text(amounts["cash_flow"]),
+                "change": text(change),
+                "cashBalance": text(self.ledger.balance(account.unified, coin)),
+                "feeRate": "0", "bonusChange": "", "tradeId": "", "orderId": "",
+                "orderLinkId": "", "extraFees": "", **fields,
+            }
+        )  # fmt: skip

@@ -1,0 +1,200 @@
+"""Public streams without sockets: which topics exist, their snapshots and their deltas."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from hedgelock.simulator.api_market import book_side, ticker_row
+from hedgelock.simulator.candles import INTERVALS_MS
+from hedgelock.simulator.instruments import Contract
+from hedgelock.simulator.matching import BUY, SELL
+from hedgelock.simulator.money import text
+from hedgelock.simulator.state import Event, Exchange, Row
+
+TOPIC = re.compile(
+    r"(tickers|publicTrade|orderbook\.(?:1|50|200|1000)|kline\.(?:\d+|[DWM])"
+    r"|allLiquidation|priceLimit)\.([A-Z0-9]+)"
+)
+KLINE_EVERY_TICKS = 10
+PRIVATE_TOPICS = frozenset(
+    {"order", "execution", "execution.fast", "position", "wallet", "greeks"}
+    | {
+        f"{t}.{c}"
+        for t in ("order", "execution", "position")
+        for c in ("linear", "inverse", "spot")
+    }
+    | {f"dcp.{p}" for p in ("future", "spot", "option")}
+)
+Side = dict[str, str]
+
+
+class Streams:
+    """Renders public topics for an exchange; remembers what its audience has last seen."""
+
+    def __init__(self, x: Exchange) -> None:
+        self._x = x
+        self._tickers: dict[str, Row] = {}
+        self._books: dict[tuple[str, str], tuple[Side, Side]] = {}
+        self._klines: dict[tuple[str, str], int] = {}
+        self._updates = 1
+        self.ticks = 0
+
+    def contract(self, category: str, topic: str) -> tuple[str, Contract] | None:
+        """Kind of topic and its contract; None when there is no such topic."""
+        match = TOPIC.fullmatch(topic)
+        contract = self._x.contracts.get(f"{category}.{match[2]}") if match else None
+        if match is None or contract is None:
+            return None
+        kind = match[1]
+        if kind.startswith("kline.") and kind[6:] not in INTERVALS_MS:
+            return None
+        return kind, contract
+
+    def subscribe(self, category: str, topic: str) -> Event | None:
+        """Start rendering a topic; returns the first frame where it has one."""
+        found = self.contract(category, topic)
+        if found is None:
+            return None
+        kind, c = found
+        fresh = (category, topic) not in self._x.wanted
+        self._x.wanted.add((category, topic))
+        if kind == "tickers":
+            if fresh or c.key not in self._tickers:
+                self._tickers[c.key] = self._ticker(c)
+            return self._event(category, topic, dict(self._tickers[c.key]), "snapshot")
+        if kind.startswith("orderbook"):
+            if fresh or (category, topic) not in self._books:
+                self._books[category, topic] = self._book(c, kind)
+            return self._book_event(category, topic, c, self._books[category, topic], "snapshot")
+        return None
+
+    def unsubscribe(self, category: str, topic: str) -> None:
+        """Stop rendering a topic that has no audience left."""
+        self._x.wanted.discard((category, topic))
+
+    def tick(self) -> None:
+        """Queue the frames of this tick for every topic with an audience."""
+        self.ticks += 1
+        self._updates += 1
+        changed: dict[str, Row] = {}
+        for category, topic in sorted(self._x.wanted):
+            found = self.contract(category, topic)
+            if found is None:
+                continue
+            kind, c = found
+            if kind == "tickers":
+                if c.key not in changed:
+                    changed[c.key] = self._ticker_delta(c)
+                self._queue(self._event(category, topic, changed[c.key], self._ticker_kind(c)))
+            elif kind.startswith("orderbook"):
+                self._book_delta(category, topic, c, kind)
+            elif kind.startswith("kline"):
+                self._kline(category, topic, c, kind[6:])
+
+    def _ticker(self, c: Contract) -> Row:
+        row = ticker_row(self._x, c)
+        if not c.is_spot:
+            row["tickDirection"] = self._x.market.quotes[c.key].tick_direction
+        return row
+
+    @staticmethod
+    def _ticker_kind(c: Contract) -> str:
+        return "snapshot" if c.is_spot else "delta"
+
+    def _ticker_delta(self, c: Contract) -> Row:
+        row, before = self._ticker(c), self._tickers.get(c.key, {})
+        self._tickers[c.key] = row
+        if c.is_spot:
+            return row
+        delta = {k: v for k, v in row.items() if before.get(k) != v}
+        return {"symbol": c.symbol, **delta}
+
+    def _book(self, c: Contract, kind: str) -> tuple[Side, Side]:
+        depth = int(kind.split(".")[1])
+        bids, asks = (book_side(self._x, c, side, depth) for side in (BUY, SELL))
+        return {level[0]: level[1] for level in bids}, {level[0]: level[1] for level in asks}
+
+    def _book_delta(self, category: str, topic: str, c: Contract, kind: str) -> None:
+        now, before = self._book(c, kind), self._books[category, topic]
+        self._books[category, topic] = now
+        if kind == "orderbook.1":
+            if now != before:
+                self._queue(self._book_event(category, topic, c, now, "snapshot"))
+            return
+        # only levels that the audience has may be deleted: a client dies of any other
+        sides = [
+            {p: q for p, q in new.items() if old.get(p) != q}
+            | dict.fromkeys(sorted(old.keys() - new), "0")
+            for new, old in zip(now, before, strict=True)
+        ]
+        if sides[0] or sides[1]:
+            self._queue(self._book_event(category, topic, c, (sides[0], sides[1]), "delta"))
+
+    def _book_event(
+        self, category: str, topic: str, c: Contract, sides: tuple[Side, Side], kind: str
+    ) -> Event:
+        bids, asks = ([[p, q] for p, q in side.items()] for side in sides)
+        data = {
+            "s": c.symbol, "b": bids, "a": asks, "u": self._updates, "seq": self._x.sequence,
+        }  # fmt: skip
+        return self._event(category, topic, data, kind)
+
+    def _kline(self, category: str, topic: str, c: Contract, interval: str) -> None:
+        step, now = INTERVALS_MS[interval], self._x.now_ms
+        start = now // step * step
+        last = self._klines.setdefault((category, topic), start)
+        if start == last and self.ticks % KLINE_EVERY_TICKS:
+            return
+        self._klines[category, topic] = start
+        window = self._x.market.candles[c.key].window(
+            interval, start_ms=last, end_ms=start, series="last"
+        )
+        rows: list[Row] = [
+            {
+                "start": k.start_ms, "end": k.start_ms + step - 1, "interval": interval,
+                "open": text(k.open), "close": text(k.close), "high": text(k.high),
+                "low": text(k.low), "volume": text(k.volume), "turnover": text(k.turnover),
+                "confirm": k.start_ms < start, "timestamp": now,
+            }
+            for k in window
+        ]  # fmt: skip
+        if rows:
+            self._queue(self._event(category, topic, rows, "snapshot"))
+
+    def _event(self, category: str, topic: str, data: Any, kind: str) -> Event:
+        return Event(topic, "", category, self._x.now_ms, data, kind=kind, sequence=self.ticks)
+
+    def _queue(self, event: Event) -> None:
+        self._x.outbox.append(event)
+
+
+def public_frame(event: Event) -> Row:
+    """The envelope of a public frame."""
+    frame: Row = {"topic": event.topic, "type": event.kind, "ts": event.ts_ms, "data": event.data}
+    if event.topic.startswith("tickers"):
+        frame["cs"] = event.sequence
+    elif event.topic.startswith("orderbook"):
+        frame["cts"] = event.ts_ms
+    return frame
+
+
+def private_frame(event: Event, topic: str, number: int) -> Row | None:
+    """The envelope of a private push for a subscription to `topic`; None when nothing fits."""
+    rows = event.data
+    base, _, category = topic.partition(".")
+    if topic == "execution.fast":
+        fast = ("category", "symbol", "execId", "execPrice", "execQty", "orderId", "isMaker",
+                "orderLinkId", "side", "execTime", "seq")  # fmt: skip
+        rows = [
+            {k: r[k] for k in fast} | ({"orderLinkId": ""} if r["isMaker"] else {})
+            for r in rows
+            if r["execType"] == "Trade"
+        ]
+        frame = {"topic": topic, "creationTime": event.ts_ms, "data": rows}
+        return frame if rows else None
+    if category and base != "dcp":
+        rows = [r for r in rows if r.get("category") == category]
+    if not rows:
+        return None
+    return {"id": f"{number:x}", "topic": topic, "creationTime": event.ts_ms, "data": rows}

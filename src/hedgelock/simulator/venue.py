@@ -1,0 +1,259 @@
+"""The simulated exchange without I/O: requests and time go in, responses and events come out.
+
+    venue = Venue(SCENARIOS["demo"], now_ms=0)
+    venue.advance(45_000)
+    reply = venue.request("GET", "/v5/market/time", {}, account=None, now_ms=45_000)
+    events = venue.drain()
+
+Same scenario, seed, start and requests → same responses and the same events.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from decimal import Decimal
+
+from hedgelock.simulator import (
+    api_account,
+    api_loan,
+    api_market,
+    api_trade,
+    funding,
+    liquidation,
+    loans,
+)
+from hedgelock.simulator.faults import Faults, NoFaults
+from hedgelock.simulator.instruments import CONTRACTS
+from hedgelock.simulator.limits import Allowance, Limit, RateLimits
+from hedgelock.simulator.market import HOUR_MS, Market
+from hedgelock.simulator.matching import BUY, SELL
+from hedgelock.simulator.params import Params
+from hedgelock.simulator.scenarios import Scenario
+from hedgelock.simulator.state import Account, Event, Exchange, Refused, Row
+from hedgelock.simulator.streams import Streams
+from hedgelock.simulator.tape import print_trade
+from hedgelock.simulator.trading import fill_maker
+
+TICK_MS = 100
+INTEREST_MINUTE_MS = 5 * 60_000  # unified borrowings pay at mm:05
+NEVER_MS = 2**62
+
+PublicHandler = Callable[[Exchange, Params], Row]
+PrivateHandler = Callable[[Exchange, Account, Params], Row]
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A private route: its handler, its limit, and what its envelope says on success."""
+
+    handler: PrivateHandler
+    limit: Limit
+    message: str = "OK"
+    pool: str = ""  # routes with the same pool share one limit; "" = the path
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """An answer: `code` 0 is success."""
+
+    code: int
+    message: str
+    result: Row
+    time_ms: int
+    allowance: Allowance
+    ext: Row = field(default_factory=dict)
+
+
+PUBLIC: dict[str, PublicHandler] = {
+    "/v5/market/time": api_market.server_time,
+    "/v5/market/instruments-info": api_market.instruments,
+    "/v5/market/tickers": api_market.tickers,
+    "/v5/market/funding/history": api_market.funding_history,
+    "/v5/market/kline": api_market.kline,
+    "/v5/market/mark-price-kline": api_market.mark_kline,
+    "/v5/market/index-price-kline": api_market.index_kline,
+    "/v5/market/orderbook": api_market.orderbook,
+    "/v5/market/recent-trade": api_market.recent_trades,
+    "/v5/market/risk-limit": api_market.risk_limit,
+    "/v5/spot-margin-trade/collateral": api_market.margin_ratios,
+    "/v5/crypto-loan-common/collateral-data": api_market.loan_ratios,
+    "/v5/crypto-loan-common/loanable-data": api_market.loanable,
+}
+READ, WRITE = Limit(50), Limit(10)
+LOAN_READ, LOAN_WRITE = Limit(5), Limit(1)
+LOAN, FLEX, MOVE = "/v5/crypto-loan-common", "/v5/crypto-loan-flexible", "/v5/asset/transfer"
+PRIVATE: dict[tuple[str, str], Route] = {
+    ("GET", "/v5/account/wallet-balance"): Route(api_account.wallet_balance, READ),
+    ("GET", "/v5/account/info"): Route(api_account.account_info, READ),
+    ("GET", "/v5/account/collateral-info"): Route(api_account.collateral_info, READ),
+    ("GET", "/v5/account/fee-rate"): Route(api_account.fee_rate, Limit(5)),
+    ("GET", "/v5/account/transaction-log"): Route(api_account.transaction_log, Limit(25)),
+    ("GET", "/v5/account/withdrawal"): Route(api_account.withdrawal, READ, "request.success"),
+    ("GET", "/v5/user/query-api"): Route(api_account.api_key, WRITE, ""),
+    ("GET", "/v5/asset/coin/query-info"): Route(api_account.coin_info, Limit(5), ""),
+    ("GET", "/v5/position/list"): Route(api_trade.positions, READ),
+    ("POST", "/v5/position/set-leverage"): Route(api_trade.set_leverage, WRITE),
+    ("POST", "/v5/order/create"): Route(api_trade.create, WRITE),
+    ("POST", "/v5/order/cancel"): Route(api_trade.cancel_one, WRITE),
+    ("POST", "/v5/order/cancel-all"): Route(api_trade.cancel_all, WRITE),
+    ("GET", "/v5/order/realtime"): Route(api_trade.realtime, READ),
+    ("GET", "/v5/order/history"): Route(api_trade.history, READ),
+    ("GET", "/v5/execution/list"): Route(api_trade.executions, READ),
+    ("GET", f"{LOAN}/position"): Route(api_loan.position, LOAN_READ, "ok"),
+    ("GET", f"{LOAN}/max-collateral-amount"): Route(api_loan.reducible, LOAN_READ, "ok"),
+    ("POST", f"{LOAN}/adjust-ltv"): Route(api_loan.adjust_ltv, LOAN_WRITE, "ok"),
+    ("GET", f"{LOAN}/adjustment-history"): Route(api_loan.adjustment_history, LOAN_READ, "ok"),
+    ("POST", f"{FLEX}/borrow"): Route(api_loan.borrow, LOAN_WRITE, "ok"),
+    ("POST", f"{FLEX}/repay"): Route(api_loan.repay, LOAN_WRITE, "ok"),
+    ("POST", f"{FLEX}/repay-collateral"): Route(api_loan.repay_collateral, LOAN_WRITE, "ok"),
+    ("GET", f"{FLEX}/ongoing-coin"): Route(api_loan.ongoing, LOAN_READ, "ok"),
+    ("GET", f"{FLEX}/borrow-history"): Route(api_loan.borrow_history, LOAN_READ, "ok"),
+    ("GET", f"{FLEX}/repayment-history"): Route(api_loan.repayment_history, LOAN_READ, "ok"),
+    ("POST", f"{MOVE}/inter-transfer"): Route(api_account.transfer, Limit(60, 60_000), "success"),
+    ("GET", f"{MOVE}/query-inter-transfer-list"): Route(
+        api_account.transfers, Limit(60, 60_000), "success"
+    ),
+    ("GET", f"{MOVE}/query-account-coins-balance"): Route(
+        api_account.coins_balance, Limit(5), "success"
+    ),
+    ("GET", f"{MOVE}/query-account-coin-balance"): Route(
+        api_account.coin_balance, Limit(450), "success"
+    ),
+}
+SPOT_ORDER_LIMIT = Limit(20)
+
+
+def is_public(path: str) -> bool:
+    """Whether a path is served without a signature."""
+    return path in PUBLIC
+
+
+class Venue:
+    """One exchange with its market, accounts and clock."""
+
+    def __init__(
+        self, scenario: Scenario, *, now_ms: int, seed: int = 1, speed: float = 1.0,
+        wait: bool = False, tick_ms: int = TICK_MS, limits_factor: int = 1,
+        faults: Faults | None = None,
+    ) -> None:  # fmt: skip
+        market = Market(scenario, CONTRACTS, seed, speed, None if wait else now_ms)
+        market.open(now_ms)
+        self.exchange = Exchange(scenario, market, now_ms=now_ms)
+        self.streams = Streams(self.exchange)
+        self.faults: Faults = faults or NoFaults()
+        self._limits = RateLimits(factor=limits_factor)
+        self._tick_ms = tick_ms
+        self._next_tick_ms = now_ms + tick_ms
+        self._next_hour_ms = (now_ms // HOUR_MS + 1) * HOUR_MS
+        shifted = (now_ms - INTEREST_MINUTE_MS) // HOUR_MS + 1
+        self._next_interest_ms = shifted * HOUR_MS + INTEREST_MINUTE_MS
+        for setup in scenario.accounts:
+            self.exchange.add_account(setup)
+        self._recentre_books()
+        self._trade_among_others()
+
+    def start(self, now_ms: int) -> None:
+        """Start a script that waits."""
+        self.advance(now_ms)
+        self.exchange.market.start(now_ms)
+
+    def next_event_ms(self) -> int:
+        """When `advance` will next have something to do."""
+        market, now_ms = self.exchange.market, self.exchange.now_ms
+        waiting = market.started_ms is None
+        settlement_ms = NEVER_MS if waiting else market.next_settlement_ms(now_ms)
+        return min(self._next_tick_ms, self._next_hour_ms, self._next_interest_ms, settlement_ms)
+
+    def advance(self, now_ms: int) -> None:
+        """Let everything happen that is due by `now_ms`, each at its own instant."""
+        x = self.exchange
+        while (at_ms := self.next_event_ms()) <= now_ms:
+            x.now_ms = at_ms
+            if x.market.settlement_due(at_ms):
+                funding.settle_funding(x, x.market.settle(at_ms))
+            if at_ms >= self._next_hour_ms:
+                self._next_hour_ms += HOUR_MS
+                loans.charge_interest(x)
+            if at_ms >= self._next_interest_ms:
+                self._next_interest_ms += HOUR_MS
+                liquidation.charge_borrowing(x)
+            if at_ms >= self._next_tick_ms:
+                self._next_tick_ms += self._tick_ms
+                self._tick()
+        x.now_ms = max(x.now_ms, now_ms)
+
+    def request(
+        self, method: str, path: str, params: Params, *, account: str | None, now_ms: int,
+        received_ns: int = 0,
+    ) -> Response:  # fmt: skip
+        """Serve one request of `account` (None = unsigned)."""
+        self.advance(now_ms)
+        x = self.exchange
+        x.received_ns = received_ns
+        free = Allowance(600, 599, x.now_ms)
+        public = PUBLIC.get(path) if method == "GET" else None
+        route = PRIVATE.get((method, path))
+        owner = x.accounts.get(account or "")
+        if public is None and route is None:
+            return self._refuse(Refused(10017, "Route not found."), free)
+        try:
+            self.faults.before(account or "", method, path, params)
+            if public is not None:
+                return Response(0, "OK", public(x, params), x.now_ms, free)
+            if owner is None or route is None:
+                raise Refused(10003, "API key is invalid.")
+            limit, pool = route.limit, path
+            if path.startswith("/v5/order/") and params.get("category") == "spot":
+                limit, pool = max(limit, SPOT_ORDER_LIMIT, key=lambda m: m.count), f"{path}:spot"
+            free = self._limits.admit(owner.name, pool, limit, x.now_ms)
+            if free.refused:
+                raise Refused(10006, "Too many visits. Exceeded the API Rate Limit.")
+            return Response(0, route.message, route.handler(x, owner, params), x.now_ms, free)
+        except Refused as refusal:
+            return self._refuse(refusal, free)
+
+    def drain(self) -> list[Event]:
+        """Take the events that have happened since the last call."""
+        events, self.exchange.outbox = self.exchange.outbox, []
+        return self.faults.pushed(events)
+
+    def _refuse(self, refusal: Refused, allowance: Allowance) -> Response:
+        now_ms = self.exchange.now_ms
+        return Response(refusal.code, refusal.message, {}, now_ms, allowance, refusal.ext)
+
+    def _recentre_books(self) -> None:
+        x = self.exchange
+        for key, c in x.contracts.items():
+            quote, notional = x.market.quotes[key], x.scenario.book.level_notional
+            per_lot = c.lot if c.is_inverse else c.lot * quote.index
+            x.books[key].recentre(mid_ticks=quote.mid_ticks, best_lots=int(notional / per_lot))
+
+    def _tick(self) -> None:
+        x = self.exchange
+        x.market.tick(x.now_ms)
+        self._recentre_books()
+        for key, c in x.contracts.items():
+            for match in x.books[key].sweep():
+                fill_maker(x, c, match)
+                taker = SELL if match.maker in _buyers(x) else BUY
+                print_trade(x, c, side=taker, price=c.price(match.ticks), qty=c.qty(match.lots))
+        self._trade_among_others()
+        for account in x.accounts.values():
+            loans.liquidate(x, account)
+            liquidation.liquidate_margin(x, account)
+        self.streams.tick()
+
+    def _trade_among_others(self) -> None:
+        """One trade per contract and tick that concerns no account, so that the tape lives."""
+        x = self.exchange
+        for key, c in x.contracts.items():
+            quote = x.market.quotes[key]
+            side = BUY if quote.tick_direction.startswith("Plus") else SELL
+            lots = 1 + (x.now_ms // self._tick_ms * 7919 + quote.mid_ticks) % 97
+            lot = max(c.lot, Decimal("0.001"))
+            print_trade(x, c, side=side, price=quote.last, qty=lot * lots)
+
+
+def _buyers(x: Exchange) -> set[str]:
+    return {o.order_id for a in x.accounts.values() for o in a.orders[-50:] if o.side == BUY}

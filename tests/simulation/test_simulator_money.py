@@ -1,0 +1,120 @@
+"""Money is conserved per coin to the last digit, and runs repeat exactly."""
+
+import random
+from decimal import Decimal as D
+
+import msgspec
+import pytest
+
+from hedgelock.simulator.margin import Exposure
+from hedgelock.simulator.money import HOUSE
+
+
+def trade_at_random(desk, *, seed: int, steps: int):
+    """Both accounts do everything they can, sensible or not; returns all responses."""
+    dice = random.Random(seed)
+    replies = []
+
+    def call(method, path, **params):
+        replies.append(desk.call(method, path, **params))
+
+    for number in range(steps):
+        desk.who = dice.choice(("hedgelock-sim", "unprotected-sim"))
+        side = dice.choice(("Buy", "Sell"))
+        act = dice.randrange(9)
+        mark = desk.venue.exchange.market.quotes["linear.BTCUSDT"].mark
+        base = {"category": "linear", "symbol": "BTCUSDT", "side": side}
+        qty = f"{dice.randint(1, 400) / 1000:.3f}"
+        if act < 2:
+            reduce_only = dice.random() < 0.3
+            call("POST", "order/create", **base, orderType="Market", qty=qty,
+                 reduceOnly=reduce_only)  # fmt: skip
+        elif act == 2:
+            price = f"{int(mark) + dice.randint(-60, 60)}.{dice.randint(0, 9)}"
+            tif = dice.choice(("GTC", "IOC", "FOK", "PostOnly"))
+            call("POST", "order/create", **base, orderType="Limit", qty=qty, price=price,
+                 timeInForce=tif, orderLinkId=f"r-{number}")  # fmt: skip
+        elif act == 3:
+            call("POST", "order/create", category="inverse", symbol="BTCUSD", side=side,
+                 orderType="Market", qty=str(dice.randint(1, 9000)))  # fmt: skip
+        elif act == 4:
+            call("POST", "order/create", category="spot", symbol="BTCUSDT", side=side,
+                 orderType="Market", qty="0.012345", marketUnit="baseCoin")  # fmt: skip
+        elif act == 5:
+            pockets = ["UNIFIED", "FUND"]
+            dice.shuffle(pockets)
+            call("POST", "asset/transfer/inter-transfer", transferId=f"t{number}",
+                 coin=dice.choice(("USDT", "BTC")), amount=f"{dice.randint(1, 3000) / 7:.8f}",
+                 fromAccountType=pockets[0], toAccountType=pockets[1])  # fmt: skip
+        elif act == 6:
+            call("POST", "crypto-loan-flexible/borrow", loanCurrency="USDT",
+                 loanAmount=f"{dice.randint(1, 5000) / 3:.6f}")  # fmt: skip
+        elif act == 7:
+            call("POST", "crypto-loan-flexible/repay", loanCurrency="USDT",
+                 amount=f"{dice.randint(1, 3000) / 3:.6f}")  # fmt: skip
+        else:
+            call("POST", "crypto-loan-common/adjust-ltv", currency="BTC", amount="0.01",
+                 direction=dice.choice("01"))  # fmt: skip
+        desk.wait(dice.randint(1, 900))
+    return replies
+
+
+@pytest.mark.parametrize("scenario", ["whipsaw", "crash", "mania"])
+def test_money_is_conserved_over_a_random_run(open_desk, scenario):
+    desk = open_desk(scenario, seed=7)
+    replies = trade_at_random(desk, seed=11, steps=500)
+    assert sum(r.code == 0 for r in replies) > 150
+    x = desk.venue.exchange
+    assert set(x.ledger.totals()) == {"BTC", "USDT"}
+    assert all(total == 0 for total in x.ledger.totals().values())
+    assert x.ledger.balance("fees", "USDT") > 0
+    assert sum(a.fees_usd for a in x.accounts.values()) > 0
+
+
+def test_profit_is_the_negative_of_the_houses_once_all_is_closed(open_desk, quiet_scenario):
+    """With everything flat again, what the accounts made is what the house and the fees lost."""
+    desk = open_desk("whipsaw", seed=3)
+    x = desk.venue.exchange
+    before = {a.name: x.ledger.balance(a.unified, "USDT") for a in x.accounts.values()}
+    for who, side in (("hedgelock-sim", "Sell"), ("unprotected-sim", "Buy")):
+        desk.who = who
+        desk.order(side, "0.35")
+    desk.wait(15_000)
+    open_profit = sum(
+        Exposure(p.contract, p.size, p.entry_value, x.market.quotes[k].mark, p.leverage).upl
+        for a in x.accounts.values()
+        for k, p in a.positions.items()
+    )
+    assert abs(open_profit) < 2, "equal and opposite, but for the spread"
+    for who, side in (("hedgelock-sim", "Buy"), ("unprotected-sim", "Sell")):
+        desk.who = who
+        desk.order(side, "0", reduceOnly=True, closeOnTrigger=True)
+        assert desk.position()["size"] == "0"
+    made = sum(x.ledger.balance(a.unified, "USDT") - before[a.name] for a in x.accounts.values())
+    assert made == -x.ledger.balance(HOUSE, "USDT") - x.ledger.balance("fees", "USDT")
+
+
+def test_the_log_adds_up_to_the_wallet(open_desk):
+    desk = open_desk("whipsaw", seed=5)
+    trade_at_random(desk, seed=23, steps=250)
+    for account in desk.venue.exchange.accounts.values():
+        for coin, opening in (("USDT", D(6000)), ("BTC", D("0.1"))):
+            rows = [r for r in account.log if r["currency"] == coin]
+            balance = desk.venue.exchange.ledger.balance(account.unified, coin)
+            assert opening + sum(D(r["change"]) for r in rows) == balance
+            if rows:
+                assert D(rows[-1]["cashBalance"]) == balance
+
+
+def test_same_seed_and_same_requests_give_the_same_bytes(open_desk):
+    logs = []
+    for _ in range(2):
+        desk = open_desk("whipsaw", seed=9)
+        desk.venue.streams.subscribe("linear", "tickers.BTCUSDT")
+        desk.venue.streams.subscribe("linear", "orderbook.50.BTCUSDT")
+        replies = trade_at_random(desk, seed=31, steps=200)
+        logs.append(msgspec.json.encode([desk.log, replies]))
+    assert logs[0] == logs[1]
+    other = open_desk("whipsaw", seed=10)
+    trade_at_random(other, seed=31, steps=20)
+    assert msgspec.json.encode(other.log) != logs[0]
