@@ -24,7 +24,8 @@ ENV PATH=/opt/hedgelock/bin:$PATH \
     DATA_DIR=/data
 WORKDIR /data
 VOLUME /data
-USER hedgelock
+# By number, so that an orchestrator can see that it is not root.
+USER 10001
 HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --retries=3 \
   CMD ["hedgelock", "healthcheck"]
 STOPSIGNAL SIGTERM

@@ -117,7 +117,7 @@ def test_the_image_is_small_and_without_rights() -> None:
     assert "--require-hashes" in text
     assert 'CMD ["hedgelock", "healthcheck"]' in text
     assert instructions.index("USER") > instructions.index("RUN")
-    assert re.search(r"^USER hedgelock$", text, re.MULTILINE)
+    assert re.search(r"^USER 10001$", text, re.MULTILINE)
 
 
 def test_only_what_is_needed_enters_the_image() -> None:

@@ -44,8 +44,9 @@ def test_both_gates_pass(gate: ModuleType) -> None:
     ("planted", "expected"),
     [
         (report(89.9, [], []), "total coverage is 89.9 %"),
-        (report(99.0, [7], []), "domain/risk.py: lines [7]"),
+        (report(99.0, [7], []), "domain/risk.py: not covered: lines [7]"),
         (report(99.0, [], [[7, -1]]), "branches [[7, -1]]"),
+        (report(99.0, list(range(9)), []), "7, and 1 more], branches []"),
         ({"totals": {"percent_covered": 99.0}, "files": {}}, "nothing was measured"),
     ],
 )

@@ -129,6 +129,40 @@ def test_links_and_commands_in_documents_exist(name: str) -> None:
             assert (ROOT / script).exists(), f"{page.name}: {script}"
 
 
+def test_readme_names_commands_that_exist() -> None:
+    """Every `hedgelock COMMAND` of the README is a command, and every command is in the README."""
+    import typer
+
+    from hedgelock.cli import app
+
+    group = typer.main.get_command(app)
+    commands: dict[str, object] = getattr(group, "commands", {})
+    text = (ROOT / "README.md").read_text("utf-8")
+    named = set(re.findall(r"`hedgelock ([a-z]+)", text))
+    # The image's own check; nobody types it.
+    assert named == commands.keys() - {"healthcheck"}
+
+
+def test_readme_names_variables_that_exist() -> None:
+    """Every variable in the README's table is a setting, with the default it has."""
+    from hedgelock.config.load import show, variables
+
+    known = {variable.name: variable for variable in variables()}
+    rows = re.findall(
+        r"^\| `([A-Z]+__[A-Z_]+|[A-Z_]+)`[^|]*\| ([^|]+) \|", (ROOT / "README.md").read_text("utf-8"),
+        re.MULTILINE,
+    )
+    assert len(rows) > 8
+    for name, cell in rows:
+        variable = known[name]
+        default = show(variable.model.model_fields[variable.field].default)
+        shown = cell.strip().strip("`").replace("–", "")
+        if name == "MODE":
+            default = "sim"
+        same = shown == default or (shown and float(shown) == float(default))
+        assert same, f"{name}: README says {shown}, default is {default}"
+
+
 def test_readme_is_short() -> None:
     """What nobody reads helps nobody."""
     assert len((ROOT / "README.md").read_text("utf-8").splitlines()) <= 150

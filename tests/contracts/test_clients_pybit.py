@@ -166,6 +166,14 @@ def test_transfers_and_the_loan(http):
     assert rows(http.get_borrowable_coins_new_crypto_loan())[0]["flexibleBorrowable"] is True
 
 
+def test_rate_limits_are_waited_out(http):
+    """pybit sleeps until the reset header's instant, which must lie in its future."""
+    began = time.monotonic()
+    for _ in range(130):  # the limit is 5/s × 20
+        assert http.get_position_new_crypto_loan()["retCode"] == 0
+    assert time.monotonic() - began > 0.9
+
+
 def collect(inbox, topics, *, deadline_s=8):
     """First message of each topic."""
     found = {}

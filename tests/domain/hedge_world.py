@@ -163,6 +163,7 @@ class World:
     tables: TableRows = field(default_factory=TableRows)
     memory: HedgeMemory = field(default_factory=HedgeMemory)
     decisions: int = 0
+    read_at_ms: int = 0
     confidence: Confidence = Confidence.FRESH
     orders: list[tuple[PlaceOrder, Fill]] = field(default_factory=list)
     money: list[TreasuryAction] = field(default_factory=list)
@@ -202,7 +203,7 @@ class World:
     def facts(self) -> list[Message]:
         """All four, asked for now."""
         self.now_ms += 1
-        at = self.now_ms
+        at = self.read_at_ms = self.now_ms
         stamp = {"account": ACCOUNT, "ts_requested_ms": at, "ts_event_ms": at, "ts_seen_ms": at}
         position = Position(
             instrument=PERP, position_qty=self.position, entry_price=self.entry, upl=self.upl,
@@ -350,6 +351,8 @@ class World:
         self.now_ms += 250
         self.price = price
         self.ltv_max = max(self.ltv_max, self.ltv)
+        if self.now_ms - self.read_at_ms >= 5_000:
+            self.deliver(*self.facts())
         self.deliver(self.assessment())
 
     def reasons(self) -> Counter[str]:

@@ -138,9 +138,10 @@ def test_documented_ledger_lines_close_to_zero(shared: Path) -> None:
 
 
 def test_documented_pushes_are_read(shared: Path) -> None:
-    """The samples of the private topics of derivatives come through."""
+    """The samples of the position and execution topics are read, field names as pushed."""
     for row in pushed(shared, "Position"):
-        assert parse.parse_position(row, category=row.text("category")) is not None
+        position = parse.parse_position(row, category=row.text("category"))
+        assert position is None  # a flat hedge-mode row
     for row in pushed(shared, "UserTrades"):
         report = parse.parse_execution(row, category="linear", seen=SEEN, pnl=Decimal(0))
         assert report.fill.qty > 0
@@ -191,7 +192,7 @@ def test_documented_percent_tiers_are_fractions(shared: Path) -> None:
 
 @pytest.mark.parametrize("name", ["size", "avgPrice", "unrealisedPnl"])
 def test_an_empty_number_of_an_open_position_is_an_error(name: str) -> None:
-    """ "" is absent, never 0: an open position without it cannot be read."""
+    """Empty is absent, never 0: an open position without it cannot be read."""
     with pytest.raises(BadMessage, match=name):
         parse.parse_position(Row({**POSITION, name: ""}), category="linear")
 
@@ -275,7 +276,7 @@ def test_a_missing_collateral_state_is_not_normal() -> None:
 
 
 def test_withdrawable_leaves_out_what_was_not_said() -> None:
-    """ "" in the map is no amount; the coin is absent rather than 0."""
+    """Empty text in the map is no amount; the coin is absent rather than 0."""
     got = parse.parse_withdrawable(Row({"availableWithdrawalMap": {"BTC": "", "USDT": "5.5"}}))
     assert [(w.coin, w.qty) for w in got] == [("USDT", Decimal("5.5"))]
 
@@ -367,7 +368,7 @@ def test_a_bad_delta_leaves_the_merge_as_it_was(bad: dict[str, Any]) -> None:
 
 
 def test_dated_futures_have_no_funding() -> None:
-    """ "" for the rate means that there is none."""
+    """Empty text for the rate means that there is none."""
     merge = TickerMerge("linear:BTCUSDT")
     data = {**SNAPSHOT, "fundingRate": "", "nextFundingTime": "", "fundingIntervalHour": ""}
     tick, rate = merge.take(frame("snapshot", data), ts_seen_ms=1)

@@ -208,6 +208,53 @@ def subscribed(server, count):
     return any(len(s.topics) == count for group in groups for s in group)
 
 
+async def test_subscriptions_by_category_and_fast_executions():
+    async with simulator() as client, client.socket("/v5/private") as socket:
+        await authenticate(socket)
+        topics = ["order.spot", "execution.linear", "execution.fast", "dcp.future"]
+        await socket.send_json({"op": "subscribe", "args": topics})
+        await until(socket, lambda m: m.get("op") == "subscribe" and m["success"])
+        while not subscribed(client.server, len(topics)):
+            await socket.send_json({"op": "ping", "req_id": "wait"})
+            await until(socket, lambda m: m.get("op") == "pong")
+        await client.post("/v5/order/create", {**ORDER, "qty": "0.01", "orderLinkId": "a"})
+        await client.post("/v5/order/create", {**ORDER, "qty": "0.01", "category": "spot"})
+        last, before = await until(socket, lambda m: m.get("topic") == "order.spot")
+        assert last["data"][0]["category"] == "spot"
+        frames = {m["topic"]: m for m in reversed(before)}
+        assert frames["execution.linear"]["data"][0]["orderLinkId"] == "a"
+        fast = frames["execution.fast"]
+        assert "id" not in fast
+        assert "execFee" not in fast["data"][0]
+        assert fast["data"][0]["orderLinkId"] == "a"
+        assert "order.linear" not in frames
+
+
+async def test_private_sockets_refuse_strangers_and_nonsense():
+    async with simulator() as client, client.socket("/v5/private") as socket:
+        soon = time.time_ns() // 1_000_000 + 5000
+        for args in (
+            [KEY, soon, "0" * 64],
+            [KEY, 1, sign("GET/realtime1")],
+            ["nobody", soon, "x"],
+            [KEY],
+            "x",
+        ):
+            await socket.send_json({"op": "auth", "args": args})
+            assert (await socket.receive_json())["success"] is False
+        await authenticate(socket)
+        assert (await socket.receive_json())["success"] is True
+        await socket.send_json({"op": "subscribe", "args": ["secrets"]})
+        assert (await socket.receive_json())["ret_msg"] == "Invalid topic: secrets"
+        await socket.send_json({"op": "subscribe", "args": "order"})
+        assert (await socket.receive_json())["ret_msg"] == "error:args invalid"
+        await socket.send_json({"op": "dance"})
+        assert (await socket.receive_json())["success"] is False
+        await socket.send_json({"op": "ping", "req_id": "p"})
+        pong = await socket.receive_json()
+        assert (pong["op"], pong["req_id"]) == ("pong", "p")
+
+
 async def test_order_entry_over_the_trade_socket():
     async with simulator() as client, client.socket("/v5/trade") as socket:
         header = {"X-BAPI-TIMESTAMP": str(time.time_ns() // 1_000_000)}
@@ -270,7 +317,7 @@ async def test_a_busy_port_and_a_foreign_address_are_refused():
             await serve("calm", port=client.server.port)
     with pytest.raises(ValueError, match="loopback"):
         await serve("calm", port=0, host="0.0.0.0")
-    with pytest.raises(KeyError):
+    with pytest.raises(ValueError, match="choose one of calm, crash, demo, mania, whipsaw"):
         await serve("no such script", port=0)
     assert is_loopback("localhost")
     assert not is_loopback("example.org")

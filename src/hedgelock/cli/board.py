@@ -42,7 +42,7 @@ KEPT = 50
 
 @dataclass(frozen=True, slots=True)
 class Decided:
-    """One line of the decision list; `count` > 1 = the same reason again and again."""
+    """One line of the decision list."""
 
     ts_ms: int
     ident: str
@@ -153,7 +153,7 @@ class Board:
     funding: FundingContext | None = None
     tick: MarketTick | None = None
     first_price: Decimal | None = None
-    view: AccountView = AccountView()
+    view: AccountView = field(default_factory=AccountView)
     decision: HedgeDecision | None = None
     safety: SafetyState | None = None
     decisions: collections.deque[Decided] = field(
@@ -200,6 +200,14 @@ class Board:
                 self._take_order(body, counted=counted)
             case TreasuryConfirmation():
                 self._take_treasury(body, counted=counted)
+            case Quarantined():
+                self.counts.unreadable += counted
+            case _:
+                self._take_table(body)
+
+    def _take_table(self, body: Message) -> None:
+        """What replaces what was known before; other facts are not shown here."""
+        match body:
             case FundingContext():
                 if body.instrument == self.policy.hedge.instrument:
                     self.funding = body
@@ -212,24 +220,22 @@ class Board:
             case Policy():
                 if body.account == self.account:
                     self.policy = body
-            case Quarantined():
-                self.counts.unreadable += counted
             case (
                 account.WalletRead() | account.PositionsRead() | account.PositionChanged()
                 | account.FundRead() | account.LoanRead()
             ):
                 self.view = account.fold(self.view, body)
-            case _:
-                pass  # facts that this screen does not show
 
     def _take_decision(self, body: HedgeDecision, envelope: codec.Envelope) -> None:
         self.decision = body
-        self.decisions.append(
-            Decided(
-                envelope.ts_ms, envelope.id.rpartition(".")[0] or envelope.id, body.ltv,
-                describe_decision(body), bool(body.actions),
-            )
+        said = Decided(
+            envelope.ts_ms, envelope.id.rpartition(".")[0] or envelope.id, body.ltv,
+            describe_decision(body), bool(body.actions),
         )
+        # Every action stays in the list; of the waits between them only the present one is news.
+        if self.decisions and not self.decisions[-1].acted:
+            self.decisions.pop()
+        self.decisions.append(said)
 
     def _take_order(self, body: OrderConfirmation, *, counted: bool) -> None:
         move = self.moves.get(body.intent_id)

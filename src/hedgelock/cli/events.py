@@ -42,6 +42,7 @@ class Events:
 
     def _is_news(self, body: Message) -> bool:
         """Assessments and rates come all the time: only a change of state is news."""
+        state: tuple[object, ...]
         match body:
             case RiskAssessment():
                 key, state = f"risk:{body.account}", (body.state, body.confidence)

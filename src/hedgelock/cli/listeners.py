@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from hedgelock.config import Settings
 
 
+_ALL_V4 = "0.0.0.0"  # noqa: S104 - compared with, never bound
+
+
 class Owner(enum.Enum):
     """Who has a port."""
 
@@ -68,7 +71,7 @@ def look(variable: str, host: str, port: int) -> Listener:
 
 def local(host: str) -> str:
     """The address to reach a listener of this machine that is bound to `host`."""
-    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    return {_ALL_V4: "127.0.0.1", "::": "::1"}.get(host, host)
 
 
 def _document(text: str) -> dict[str, object]:

@@ -160,13 +160,12 @@ class Screen:
         if twin.liquidated_ms:
             assert board.sim is not None
             at_s = (twin.liquidated_ms - board.sim.started_ms) / 1000 * board.sim.speed
-            text = Text.assemble(
+            return Text.assemble(
                 "without (twin)  ", ("LIQUIDATED", "bold red reverse"),
                 f" at {_minutes(at_s)} of the script; collateral left: "
                 f"{words.coins(twin.collateral.get(board.policy.hedge.coin, Decimal(0)))} "
                 f"{board.policy.hedge.coin}",
             )
-            return text
         name, style = _STATES[state_of(twin.ltv, board)]
         return self._gauge("without (twin)", twin.ltv, Text(name, style), self.glyphs.light)
 

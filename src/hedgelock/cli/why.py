@@ -132,8 +132,10 @@ def replay(
             console=err(), transient=True,
         ) as progress:
             task = progress.add_task("steps", total=total)
-            values = (progress.advance(task) or value for value in _entries(bus, wanted))
-            result = journal.replay(values, rows, services)
+            result = journal.replay(
+                _entries(bus, wanted), rows, services,
+                progress=lambda done: progress.update(task, completed=done),
+            )
     finally:
         bus.close()
     _report(result, as_json=as_json)

@@ -14,7 +14,6 @@ import msgspec
 
 from hedgelock.domain import (
     account,
-    execution,
     funding,
     hedging,
     instrument,
@@ -26,7 +25,6 @@ from hedgelock.domain import (
     safety,
     treasury,
 )
-from hedgelock.domain import message as message_module
 from hedgelock.domain.message import Message
 
 _PAST_DAY_MS = 86_400_000
@@ -207,6 +205,18 @@ def headline(body: Message) -> str:
         case hedging.HedgeDecision():
             did = f" → {', '.join(body.actions)}" if body.actions else ""
             return f"decision: {reason(body.reason)}{did}"
+        case safety.SafetyState():
+            refused = f" ({body.text})" if body.text else ""
+            return f"safety: {body.mode.name} – {reason(body.reason)}{refused}"
+        case safety.OperatorCommand():
+            return f"operator: {body.action.value} {body.account}{' and flatten' * body.flatten}"
+        case _:
+            return _request(body)
+
+
+def _request(body: Message) -> str:
+    """Orders, treasury actions and what came of them."""
+    match body:
         case order.PlaceOrder():
             kind = "market" if body.price is None else f"limit {money(body.price, 2)}"
             return (f"order: {body.side.value} {plain(body.qty)} {body.instrument} {kind}"
@@ -221,12 +231,10 @@ def headline(body: Message) -> str:
             return (f"treasury: {_treasury(body.kind_of, body.amount, body.coin)} – "
                     f"{body.stage.value.replace('_', ' ')}"
                     f"{', outcome not known yet' if body.is_unknown else ''}")
-        case safety.SafetyState():
-            return f"safety: {body.mode.name} – {reason(body.reason)}"
-        case safety.OperatorCommand():
-            return f"operator: {body.action.value} {body.account}{' and flatten' * body.flatten}"
         case policy.Policy():
             return f"policy of {body.account}, version {body.version}"
+        case registry.Quarantined():
+            return f"UNREADABLE on {body.topic}: {body.reason}"
         case _:
             return _fact(body)
 
@@ -276,10 +284,6 @@ def _fact(body: Message) -> str:
         case instrument.Instrument() | instrument.CollateralTerms():
             name = getattr(body, "instrument", getattr(body, "coin", ""))
             return f"terms of {name}"
-        case execution.OrderAnswer() | execution.OrderReport() | message_module.Tick():
-            return type(body).__name__
-        case registry.Quarantined():
-            return f"UNREADABLE on {body.topic}: {body.reason}"
         case _:
             return f"{type(body).__name__}: {_fields(body)}"
 

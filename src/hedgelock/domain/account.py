@@ -263,8 +263,7 @@ def fold(view: AccountView, fact: Fact) -> AccountView:
             return msgspec.structs.replace(view, loan=fact)
         case PositionsRead():
             return _fold_positions(view, fact)
-        case PositionChanged():
-            return _fold_position(view, fact)
+    return _fold_position(view, fact)
 
 
 def _fold_positions(view: AccountView, fact: PositionsRead) -> AccountView:

@@ -32,10 +32,11 @@ from hedgelock.domain.effect import (
     TransferAnswer,
     VenueEvent,
 )
-from hedgelock.domain.execution_fold import ALARM, UNEXPLAINED, Fold
+from hedgelock.domain.execution_fold import Fold
 from hedgelock.domain.execution_memory import ExecutionMemory
 from hedgelock.domain.message import Message
 from hedgelock.domain.order import OrderConfirmation
+from hedgelock.domain.order_schedule import ALARM, UNEXPLAINED
 from hedgelock.domain.precheck import forbidden
 from hedgelock.domain.step import Now, Step, Tables
 

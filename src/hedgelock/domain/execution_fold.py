@@ -24,32 +24,24 @@ from hedgelock.domain.execution_memory import (
     ExecutionMemory,
     OrderIntent,
     TreasuryIntent,
+    frozen,
     pruned,
     retired,
+    thawed,
 )
 from hedgelock.domain.execution_scene import Scene
 from hedgelock.domain.message import Message, Restored
-from hedgelock.domain.money import ZERO
-from hedgelock.domain.order import (
-    CancelOrders,
-    Fill,
-    OrderConfirmation,
-    OrderStatus,
-    PlaceOrder,
-    Side,
-)
+from hedgelock.domain.order import CancelOrders, Fill, OrderConfirmation, PlaceOrder, Side
+from hedgelock.domain.order_schedule import ALARM
 from hedgelock.domain.precheck import RATE_WINDOW_MS, Refusal
 from hedgelock.domain.registry import Quarantined
-from hedgelock.domain.safety import SafetyMode, SafetyReason, SafetyState
+from hedgelock.domain.safety import SafetyState
 from hedgelock.domain.step import Hold, Now, Output, Step, Tables
 from hedgelock.domain.treasury import TreasuryAction
 
 CONFIRMATIONS = "trade_confirmations"
 OUR_PREFIX = "hl"
-UNEXPLAINED = "unexplained:"
-"""Intent id of a confirmation that belongs to no intent: an order of ours that we do not know."""
-ALARM = "ALARM "
-"""How the text of a confirmation begins that a person must see."""
+"""How the client order ids of every HedgeLock begin."""
 NOT_FILLS = frozenset({"Funding", "Settle", "Delivery"})
 """Execution types that move money and no position of an order."""
 
@@ -271,15 +263,10 @@ class Fold:
             return
         if client_order_id in memory.unexplained or client_order_id in memory.retired_orders:
             return
-        text = f"{ALARM}an order with our prefix, but unknown: the account opens nothing"
         self._alarms.append(
-            OrderConfirmation(
-                account=self._account, intent_id=UNEXPLAINED + client_order_id,
-                client_order_id=client_order_id, venue_order_id=venue_order_id,
-                instrument=instrument, side=side, qty=fill.qty if fill else ZERO,
-                filled_qty=fill.qty if fill else ZERO, fills=(fill,) if fill else (),
-                status=OrderStatus.UNKNOWN, is_terminal=True, is_unknown=False,
-                reduce_only=False, text=text, revision=1, ts_confirmed_ms=self._now.now_ms,
+            order_schedule.unexplained(
+                self._account, client_order_id, venue_order_id,
+                instrument=instrument, side=side, fill=fill, now_ms=self._now.now_ms,
             )
         )
         seen = (*memory.unexplained, client_order_id)[-UNEXPLAINED_MAX:]
@@ -287,12 +274,9 @@ class Fold:
         self._freeze(f"unexplained order {client_order_id}")
 
     def _freeze(self, reason: str) -> None:
-        if self._memory.frozen:
-            return
         safety = self._tables.safety(self._account)
-        self._memory = replace(
-            self._memory, frozen=reason, frozen_ts_ms=self._now.now_ms,
-            frozen_version=safety.version if safety else 0,
+        self._memory = frozen(
+            self._memory, reason, now_ms=self._now.now_ms, version=safety.version if safety else 0
         )
         self._known_scene = None
 
@@ -301,17 +285,8 @@ class Fold:
             self._freeze(f"unreadable message on {message.topic}: {message.reason}")
 
     def _safety_spoke(self, state: SafetyState) -> None:
-        """Only a person who resumed after the freeze lifts it."""
-        memory = self._memory
-        is_resumed = (
-            state.mode is SafetyMode.ACTIVE
-            and state.reason is SafetyReason.OPERATOR_RESUME
-            and state.version > memory.frozen_version
-            and state.since_ts_ms >= memory.frozen_ts_ms
-        )
-        if memory.frozen and is_resumed:
-            self._memory = replace(memory, frozen="", frozen_ts_ms=0, frozen_version=0)
-            self._known_scene = None
+        self._memory = thawed(self._memory, state)
+        self._known_scene = None
 
     # ------------------------------------------------------------ news of transfers and loans
 

@@ -14,6 +14,7 @@ import msgspec
 
 from hedgelock.domain.money import ZERO
 from hedgelock.domain.order import Fill, OrderStatus, PlaceOrder
+from hedgelock.domain.safety import SafetyMode, SafetyReason, SafetyState
 from hedgelock.domain.treasury import TreasuryAction
 
 OPEN_MAX: Final = 32
@@ -245,3 +246,25 @@ def _to_drop(ended: list[tuple[int, str]], now_ms: int) -> list[str]:
         if is_due:
             drop.append(key)
     return drop
+
+
+def frozen(memory: ExecutionMemory, reason: str, *, now_ms: int, version: int) -> ExecutionMemory:
+    """`memory` of an account that opens nothing; the first reason stays. `version`: safety's now."""
+    if memory.frozen:
+        return memory
+    return msgspec.structs.replace(
+        memory, frozen=reason, frozen_ts_ms=now_ms, frozen_version=version
+    )
+
+
+def thawed(memory: ExecutionMemory, state: SafetyState) -> ExecutionMemory:
+    """`memory` after a word of safety: only a person who resumed *after* the freeze lifts it."""
+    is_resumed = (
+        state.mode is SafetyMode.ACTIVE
+        and state.reason is SafetyReason.OPERATOR_RESUME
+        and state.version > memory.frozen_version
+        and state.since_ts_ms >= memory.frozen_ts_ms
+    )
+    if not memory.frozen or not is_resumed:
+        return memory
+    return msgspec.structs.replace(memory, frozen="", frozen_ts_ms=0, frozen_version=0)

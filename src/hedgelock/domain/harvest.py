@@ -98,7 +98,9 @@ def _harvest(situation: Situation, wish: Claim, *, is_lowering: bool) -> Plan:
     slice_of = None
     if not is_lowering:  # lowering the short realises by itself
         slice_of = _slice(situation, limit=limit, released=released, least=least - from_fund)
-    must_wait = slice_of is not None and not wish.is_urgent
+    # In a fall the claim grows while it is being realised: a rest below the minimum is left to the
+    # next payment, or the loan would wait for money that is always one slice short.
+    must_wait = slice_of is not None and not wish.is_urgent and limit - ready >= least
     moved = floor_to(ready, CENT)
     amount = floor_to(min(moved + from_fund, held.debt), CENT)
     if amount >= least and not must_wait:

@@ -50,6 +50,8 @@ class Settled(msgspec.Struct, frozen=True, kw_only=True):
     hedge_qty: Decimal
     hedge_entry: Decimal
     coin_qty: Decimal
+    coin_is_margin: bool
+    """The venue counts the pocket's coins as collateral."""
     withdrawable: Decimal
     fund: Decimal
     debt: Decimal
@@ -237,6 +239,7 @@ def _read(view: AccountView, policy: HedgePolicy) -> Settled:
         hedge_qty=position.position_qty if position else ZERO,
         hedge_entry=position.entry_price if position else ZERO,
         coin_qty=max(ZERO, coin.wallet_qty) if coin else ZERO,
+        coin_is_margin=coin is not None and coin.is_collateral,
         withdrawable=view.withdrawable_qty(policy.quote),
         fund=view.fund_qty(policy.quote),
         debt=view.debt_of(policy.quote),
@@ -273,7 +276,9 @@ def situation(memory: HedgeMemory, tables: Tables, now: Now) -> Situation | Hedg
     if terms is None:
         return HedgeReason.NO_TERMS
     collateral = settled.collateral_qty
-    if mark <= 0 or index <= 0 or (not risk.counted_value and _loan_ratio(terms, collateral)):
+    is_loan_odd = not risk.counted_value and (settled.debt or _loan_ratio(terms, collateral))
+    if mark <= 0 or index <= 0 or is_loan_odd:
+        # A debt without collateral, or collateral without value, is a read gone wrong: no exit on it.
         return HedgeReason.INPUT_ABSENT
     if hedge.reserve is None:
         return HedgeReason.RESERVE_UNSET
@@ -281,10 +286,12 @@ def situation(memory: HedgeMemory, tables: Tables, now: Now) -> Situation | Hedg
     if loan is not None and any(debt.qty and debt.coin != hedge.quote for debt in loan.debts):
         return HedgeReason.FOREIGN_DEBT
     safety = tables.safety(memory.account)
-    is_old = now.now_ms - risk.assessed_ts_ms > policy.risk.account_age_max_ms
+    oldest = min(risk.assessed_ts_ms, memory.view.oldest_seen_ms() or 0)
+    is_old = now.now_ms - oldest > policy.risk.account_age_max_ms
     balances = _balances(memory, settled, mark=mark, index=index)
     in_reach = exposure(memory.view, memory.orders, instrument=hedge.instrument)
-    cushion = counted_qty(balances.coin_qty, terms.margin_tiers) * index * (ONE + hedge.stress_rise)
+    counted = counted_qty(balances.coin_qty, terms.margin_tiers)
+    cushion = counted * index * (ONE + hedge.stress_rise) if settled.coin_is_margin else ZERO
     position = memory.view.position_of(hedge.instrument)
     return Situation(
         policy=hedge,

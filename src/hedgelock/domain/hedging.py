@@ -274,11 +274,12 @@ def _words(action: Action) -> str:
 
 
 def _hold(memory: HedgeMemory, policy: Policy | None, now: Now) -> Hold:
-    """Until the assessment grows too old or a pause ends; prices come through assessments only."""
+    """Until an input grows too old or a pause ends; prices come through assessments only."""
     if policy is None or memory.risk is None:
         return Hold()
+    oldest = min(memory.risk.assessed_ts_ms, memory.view.oldest_seen_ms() or 0)
     deadlines = (
-        memory.risk.assessed_ts_ms + policy.risk.account_age_max_ms + 1,
+        oldest + policy.risk.account_age_max_ms + 1,
         memory.order_pause.until_ms,
         memory.money_pause.until_ms,
     )

@@ -22,14 +22,22 @@ from hedgelock.domain.execution_scene import (
 )
 from hedgelock.domain.money import ZERO
 from hedgelock.domain.order import (
+    Fill,
     OrderConfirmation,
     OrderEvent,
     OrderStatus,
     OrderType,
+    Side,
     TimeInForce,
 )
 from hedgelock.domain.order_execution import cancel, given_up, moved, with_attempt
 from hedgelock.domain.precheck import Refusal
+
+
+UNEXPLAINED = "unexplained:"
+"""Intent id of a confirmation that belongs to no intent: an order of ours that we do not know."""
+ALARM = "ALARM "
+"""How the text of a confirmation begins that a person must see."""
 
 
 class Advanced(NamedTuple):
@@ -248,4 +256,20 @@ def confirmation(order: OrderIntent, now_ms: int) -> OrderConfirmation:
         status=seen.status, is_terminal=seen.is_terminal, is_unknown=seen.is_unknown,
         reduce_only=order.intent.reduce_only, text=seen.text, revision=order.revision,
         ts_confirmed_ms=now_ms,
+    )
+
+
+def unexplained(
+    account: str, client_order_id: str, venue_order_id: str, *, instrument: str, side: Side,
+    fill: Fill | None, now_ms: int,
+) -> OrderConfirmation:
+    """The alarm about an order with our prefix that is in no book of ours."""
+    qty = fill.qty if fill else ZERO
+    return OrderConfirmation(
+        account=account, intent_id=UNEXPLAINED + client_order_id,
+        client_order_id=client_order_id, venue_order_id=venue_order_id, instrument=instrument,
+        side=side, qty=qty, filled_qty=qty, fills=(fill,) if fill else (),
+        status=OrderStatus.UNKNOWN, is_terminal=True, is_unknown=False, reduce_only=False,
+        text=f"{ALARM}an order with our prefix, but unknown: the account opens nothing",
+        revision=1, ts_confirmed_ms=now_ms,
     )

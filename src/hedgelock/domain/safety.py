@@ -170,11 +170,27 @@ def make_step(key: bytes) -> StepFunction:
             case OperatorCommand():
                 return _command(memory, message, now=now, is_signed=verify(message, key))
             case RiskAssessment():
-                return _reserve(memory, tables, message)
+                return _started(_reserve(memory, tables, message), message, now)
             case _:
                 return Step(memory)
 
     return step
+
+
+def _started(
+    step: Step[SafetyMemory], risk: RiskAssessment, now: Now
+) -> Step[SafetyMemory]:
+    """The first word on an account: ACTIVE. Until it is said nothing may be opened or moved."""
+    if step.state.state is not None:
+        return step
+    state = SafetyState(
+        account=risk.account, version=1, mode=SafetyMode.ACTIVE, reason=SafetyReason.STARTED,
+        flatten=False, command_id="", text="", since_ts_ms=now.now_ms,
+    )
+    return Step(
+        msgspec.structs.replace(step.state, state=state),
+        (*step.outputs, Output("safety_state", risk.account, state)),
+    )
 
 
 def _command(

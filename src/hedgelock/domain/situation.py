@@ -29,6 +29,8 @@ class HedgeReason(enum.Enum):
     HEDGE_LOWERED = "hedge_lowered"
     MARGIN_LOWERED = "margin_lowered"
     """The pocket could not carry the short through a rally (h > h_cap)."""
+    NET_SHORT_LOWERED = "net_short_lowered"
+    """The short exceeded C + b."""
     HARVEST_REPAY = "harvest_repay"
     URGENT_REPAY = "urgent_repay"
     HARVEST_REALISE = "harvest_realise"
@@ -55,6 +57,8 @@ class HedgeReason(enum.Enum):
     FUNDING_UNKNOWN = "funding_unknown"
     LOWERING_FIRST = "lowering_first"
     """The repayment waits until the short is small enough for the pocket that remains."""
+    COVER_IMPOSSIBLE = "cover_impossible"
+    """The pocket owes USDT and has no coins, market or fresh price to cover it with."""
     NOTHING_TO_REPAY_WITH = "nothing_to_repay_with"
     # No decision is possible.
     INPUT_ABSENT = "input_absent"

@@ -42,7 +42,9 @@ class Decision(NamedTuple):
 def decide(s: Situation) -> Decision:
     """Everything the policy wants now. Money first, then the size of the short."""
     wish = harvest.claim(s)
-    cap = s.headroom.hedge_cap(s.balances.equity - wish.wanted)
+    # What the pocket cannot pay anyway is no reason to give up the hedge: at most U leaves.
+    leaving = min(wish.wanted, max(ZERO, s.balances.equity))
+    cap = s.headroom.hedge_cap(s.balances.equity - leaving)
     wanted, frozen = _wanted(s)
     size = min(wanted, cap)
     numbers = Numbers(size, cap, wish.wanted)
@@ -66,8 +68,12 @@ def decide(s: Situation) -> Decision:
         actions.append(hedge)
     if actions:
         return Decision(tuple(actions), actions[0].reason, numbers)
-    quiet = (HedgeReason.WITHIN_BAND, HedgeReason.ORDER_IN_FLIGHT)
-    return Decision((), why if why not in quiet or money.reason is None else money.reason, numbers)
+    if why in (HedgeReason.WITHIN_BAND, HedgeReason.ORDER_IN_FLIGHT):
+        if s.balances.equity < 0 and not s.has_spot_order:
+            why = HedgeReason.COVER_IMPOSSIBLE
+        elif money.reason is not None:
+            why = money.reason
+    return Decision((), why, numbers)
 
 
 def _wanted(s: Situation) -> tuple[Decimal, bool]:
@@ -95,11 +101,12 @@ def _resize(
     band = policy.no_trade_band
     # Where margin binds, stay half a band inside it: the next tick shall not demand a crumb again.
     slack = band * _HALF
-    if exposure.low > cap and exposure.low > 0 and s.is_fresh:
-        least = max(ZERO, min(size, cap - slack))
-        order = _lower(s, least, HedgeReason.MARGIN_LOWERED)
+    if exposure.low > min(cap, s.short_max) and exposure.low > 0 and s.is_fresh:
+        is_margin = exposure.low > cap
+        reason = HedgeReason.MARGIN_LOWERED if is_margin else HedgeReason.NET_SHORT_LOWERED
+        order = _lower(s, max(ZERO, min(size, cap - slack)) if is_margin else size, reason)
         if order is not None:
-            return order, HedgeReason.MARGIN_LOWERED
+            return order, reason
     missing = min(size, cap - slack) - exposure.high
     if s.reopen_qty > 0 and missing > 0:
         qty = missing if missing >= band else min(s.reopen_qty, missing)
@@ -139,8 +146,8 @@ def _raise(
 
 
 def _lower(s: Situation, size: Decimal, reason: HedgeReason) -> OrderAction | None:
-    """Buy back to `size`, reduce-only. What h_cap demands is rounded up to lots, else down."""
-    is_demanded = reason is HedgeReason.MARGIN_LOWERED
+    """Buy back to `size`, reduce-only. What a cap demands is rounded up to lots, else down."""
+    is_demanded = reason is not HedgeReason.HEDGE_LOWERED
     round_to = ceil_to if is_demanded else floor_to
     lot = s.instrument.lot_size
     most = floor_to(min(s.exposure.low, _order_max(s, s.instrument)), lot)

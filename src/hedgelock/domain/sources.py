@@ -46,10 +46,9 @@ class Sources:
         return None if tick is None else tick.index_price
 
     def is_priced(self, coin: str) -> bool:
-        """Whether `coin` has a price; not missed when it has none."""
-        if coin == self.hedge.quote or self.markets.get(self.pricing(coin)) is not None:
-            return True
-        return self._tables.market(self.pricing(coin)) is not None
+        """Whether `coin` (not the quote) has a price; not missed when it has none."""
+        name = self.pricing(coin)
+        return self.markets.get(name) is not None or self._tables.market(name) is not None
 
     def terms(self, coin: str) -> CollateralTerms | None:
         """Collateral ratios of a coin; not missed when there are none."""

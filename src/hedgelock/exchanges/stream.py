@@ -35,6 +35,8 @@ class SocketPolicy:
     steady_s: float = 30.0
     """A connection that lasted this long starts the back-off anew."""
     auth_failures_max: int = 3
+    settle_s: float = 0.05
+    """An acknowledged subscription may start this much later: what is read before could miss it."""
 
 
 @dataclass(slots=True)
@@ -145,7 +147,6 @@ class SupervisedSocket:
             self.stats.topic_seen_ms = dict.fromkeys(self._channel.ticking(), now_ms)
             self.stats.connects += 1
             self.stats.connected = True
-            self._channel.opened()
             keeper = asyncio.create_task(self._keep(socket))
             stats, on_frame = self.stats, self._channel.on_frame
             monotonic_ms = self._clock.monotonic_ms
@@ -163,6 +164,8 @@ class SupervisedSocket:
     async def _keep(self, socket: Socket) -> None:
         """Ping, and close a socket that fell silent: its reader then connects again."""
         policy = self._policy
+        await self._sleep(policy.settle_s)
+        self._channel.opened()
         check_s = min(policy.ping_s, policy.topic_silence_max_s / 4)
         ping_due_ms = self._clock.monotonic_ms() + policy.ping_s * 1000
         while True:

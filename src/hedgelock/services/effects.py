@@ -125,7 +125,7 @@ class Bucket:
     async def wait(self, cost: int, loop: asyncio.AbstractEventLoop) -> None:
         """Wait for `cost` tokens and take them."""
         wait_s = self.take(cost, loop.time())
-        while wait_s > 0:  # noqa: ASYNC110 - the time is known; others may take tokens meanwhile
+        while wait_s > 0:  # others may have taken tokens meanwhile
             await asyncio.sleep(wait_s)
             wait_s = self.take(cost, loop.time())
 

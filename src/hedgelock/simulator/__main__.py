@@ -22,11 +22,19 @@ def main() -> int:
         return 2
     log.configure()
     try:
-        server.run(sim.scenario, port=sim.port, speed=float(sim.speed), wait=True, seed=sim.seed,
-                   host=sim.host)
+        server.run(
+            sim.scenario,
+            port=sim.port,
+            speed=float(sim.speed),
+            wait=True,
+            seed=sim.seed,
+            host=sim.host,
+        )
     except (OSError, ValueError) as error:
-        sys.stderr.write(f"the simulator cannot listen on {sim.host}:{sim.port}: {error}; "
-                         f"stop what uses the port or set SIM__PORT\n")
+        sys.stderr.write(
+            f"the simulator cannot listen on {sim.host}:{sim.port}: {error}; "
+            f"stop what uses the port or set SIM__PORT\n"
+        )
         return 2
     return 0
 

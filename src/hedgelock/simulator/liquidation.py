@@ -6,7 +6,7 @@ from decimal import Decimal
 
 from hedgelock.simulator.instruments import Contract
 from hedgelock.simulator.matching import BUY, SELL
-from hedgelock.simulator.money import HOUSE, INSURANCE, LENDER, ZERO, grain, text
+from hedgelock.simulator.money import GRAIN, HOUSE, INSURANCE, LENDER, ZERO, grain, text
 from hedgelock.simulator.rows import order_row, position_row, push_wallet
 from hedgelock.simulator.state import Account, Exchange, Order
 from hedgelock.simulator.trading import apply, cancel
@@ -85,7 +85,7 @@ def _convert_to_repay(x: Exchange, account: Account) -> None:
             if held <= 0:
                 continue
             price = x.price(coin)
-            sold = min(held, grain(missing * (1 + CONVERSION_FEE) / price))
+            sold = min(held, grain(missing / (1 - CONVERSION_FEE) / price) + GRAIN)
             bought = grain(sold * price * (1 - CONVERSION_FEE) / x.price(owed))
             x.ledger.move(coin, sold, source=account.unified, target=HOUSE)
             x.ledger.move(owed, bought, source=HOUSE, target=account.unified)

@@ -20,6 +20,7 @@ import structlog
 import uvloop
 from aiohttp import web
 
+from hedgelock.clock import SystemClock
 from hedgelock.simulator import auth, control
 from hedgelock.simulator.limits import IP_REQUESTS, IP_WINDOW_MS, Limit, RateLimits
 from hedgelock.simulator.scenarios import SCENARIOS, Scenario
@@ -31,11 +32,12 @@ log = structlog.get_logger("simulator")
 JSON = "application/json"
 TICKS_KEPT = 20_000
 PORT = 8010
+SYSTEM = SystemClock()
 
 
 def wall_ms() -> int:
     """Exchange time over sockets."""
-    return time.time_ns() // 1_000_000
+    return SYSTEM.now_ms()
 
 
 @dataclass(slots=True)
@@ -226,10 +228,13 @@ async def serve(
     scenario: str | Scenario, *, port: int = PORT, speed: float = 1.0, wait: bool = False,
     seed: int = 1, host: str = "127.0.0.1", limits_factor: int = 1, allow_remote: bool = False,
 ) -> RunningServer:  # fmt: skip
-    """Serve a scenario; port 0 picks a free one. Raises OSError when the port is taken."""
+    """Serve a scenario; port 0 picks a free one.
+
+    Raises OSError when the port is taken, ValueError for an unknown scenario or a foreign host.
+    """
     if not allow_remote and not is_loopback(host):
         raise ValueError(f"the simulator binds loopback addresses only, not {host!r}")
-    script = SCENARIOS[scenario] if isinstance(scenario, str) else scenario
+    script = named(scenario) if isinstance(scenario, str) else scenario
     venue = Venue(
         script, now_ms=wall_ms(), seed=seed, speed=speed, wait=wait, limits_factor=limits_factor
     )
@@ -246,6 +251,13 @@ async def serve(
     bound = int(runner.addresses[0][1])
     log.info("simulator.started", scenario=script.name, port=bound, speed=speed, wait=wait)
     return RunningServer(carrier, runner, host=host, port=bound)
+
+
+def named(scenario: str) -> Scenario:
+    """The scenario of that name; ValueError names those there are."""
+    if scenario not in SCENARIOS:
+        raise ValueError(f"no scenario {scenario!r}: choose one of {', '.join(sorted(SCENARIOS))}")
+    return SCENARIOS[scenario]
 
 
 def is_loopback(host: str) -> bool:

@@ -1,0 +1,210 @@
+"""Safety: operator commands by table, signed, once and in time; the reserve, once."""
+
+from __future__ import annotations
+
+from decimal import Decimal as D
+
+import msgspec
+import pytest
+from hedge_world import ACCOUNT, TableRows, World, policy
+from hypothesis import given
+from hypothesis import strategies as st
+from strategies import structs
+
+from hedgelock.domain.message import Message, Tick
+from hedgelock.domain.policy import Policy
+from hedgelock.domain.risk import Confidence, RiskAssessment
+from hedgelock.domain.safety import (
+    COMMANDS_REMEMBERED,
+    MOVES,
+    OperatorAction,
+    OperatorCommand,
+    SafetyMemory,
+    SafetyMode,
+    SafetyReason,
+    SafetyState,
+    make_step,
+    sign,
+    verify,
+)
+from hedgelock.domain.step import Now, Step
+
+KEY = b"the operator's key"
+T = 1_000_000
+STEP = make_step(KEY)
+replace = msgspec.structs.replace
+
+
+def command(
+    action: OperatorAction, command_id: str = "c1", *, flatten: bool = False, at_ms: int = T,
+    key: bytes = KEY,
+) -> OperatorCommand:
+    """A signed command."""
+    bare = OperatorCommand(
+        account=ACCOUNT, command_id=command_id, action=action, flatten=flatten,
+        issued_ts_ms=at_ms, signature="",
+    )
+    return replace(bare, signature=sign(bare, key))
+
+
+def fold(memory: SafetyMemory, message: Message, *, now_ms: int = T) -> Step[SafetyMemory]:
+    """One step of safety."""
+    return STEP(memory, TableRows(), message, Now(now_ms, "safety:main:1", "00"))
+
+
+def in_mode(mode: SafetyMode) -> SafetyMemory:
+    """Memory of an account in a mode."""
+    return SafetyMemory(state=SafetyState(
+        account=ACCOUNT, version=7, mode=mode, reason=SafetyReason.STARTED, flatten=False,
+        command_id="c0", text="", since_ts_ms=1,
+    ))
+
+
+@pytest.mark.parametrize("mode", SafetyMode)
+@pytest.mark.parametrize("action", OperatorAction)
+def test_every_command_in_every_mode_does_what_the_table_says(
+    mode: SafetyMode, action: OperatorAction
+) -> None:
+    """Accepted: new mode, reason and time; refused: the same mode with the reason as text."""
+    memory, expected = in_mode(mode), MOVES[mode, action]
+    (output,) = fold(memory, command(action)).outputs
+    state = output.message
+    assert isinstance(state, SafetyState)
+    assert (output.topic, state.version, state.mode) == ("safety_state", 8, expected.mode)
+    if expected.refusal:
+        assert expected.refusal in state.text
+        assert (state.since_ts_ms, state.command_id) == (1, "c0")
+    else:
+        assert (state.text, state.since_ts_ms, state.command_id) == ("", T, "c1")
+        assert state.reason is expected.reason
+
+
+def test_flatten_belongs_to_kill_alone() -> None:
+    """`flatten` on a halt means nothing; a second kill adds it or takes it back."""
+    state = fold(SafetyMemory(), command(OperatorAction.HALT, flatten=True)).state.state
+    assert state is not None
+    assert not state.flatten
+    memory = in_mode(SafetyMode.KILLED)
+    for number, flatten in enumerate((True, False)):
+        memory = fold(memory, command(OperatorAction.KILL, f"k{number}", flatten=flatten)).state
+        assert memory.state is not None
+        assert memory.state.flatten is flatten
+
+
+def test_a_command_counts_once() -> None:
+    """The same command again changes nothing and says nothing, whatever came between."""
+    halt = command(OperatorAction.HALT)
+    memory = fold(SafetyMemory(), halt).state
+    memory = fold(memory, command(OperatorAction.RESUME, "c2")).state
+    assert fold(memory, halt) == Step(memory)
+
+
+def test_consumed_ids_are_bounded() -> None:
+    """Only the last ids are kept; older commands have long expired."""
+    memory = SafetyMemory()
+    for number in range(COMMANDS_REMEMBERED + 5):
+        memory = fold(memory, command(OperatorAction.HALT, f"c{number}")).state
+    assert len(memory.consumed) == COMMANDS_REMEMBERED
+
+
+@pytest.mark.parametrize(("age_ms", "word"), [
+    (30_000, ""), (30_001, "expired"), (-5_000, ""), (-5_001, "future"),
+])
+def test_commands_expire(age_ms: int, word: str) -> None:
+    """Valid for 30 s, and not from more than 5 s in the future."""
+    state = fold(SafetyMemory(), command(OperatorAction.HALT), now_ms=T + age_ms).state.state
+    assert state is not None
+    assert word in state.text
+    assert state.mode is (SafetyMode.ACTIVE if word else SafetyMode.HALTED)
+
+
+def test_a_foreign_signature_moves_nothing_and_uses_up_no_id() -> None:
+    """Refused with its reason, published once; the operator's own command still counts."""
+    forged = replace(command(OperatorAction.RESUME), signature="\ud800 é")
+    memory = in_mode(SafetyMode.HALTED)
+    done = fold(memory, forged)
+    assert done.state.state is not None
+    assert done.state.state.mode is SafetyMode.HALTED
+    assert "signature" in done.state.state.text
+    assert not fold(done.state, forged).outputs
+    real = fold(done.state, command(OperatorAction.RESUME)).state.state
+    assert real is not None
+    assert real.mode is SafetyMode.ACTIVE
+
+
+def test_an_empty_key_accepts_nothing() -> None:
+    """Without OPERATOR__KEY no command is obeyed, not even one signed with nothing."""
+    assert not verify(command(OperatorAction.RESUME, key=b""), b"")
+
+
+@given(structs(OperatorCommand), structs(OperatorCommand))
+def test_a_signature_covers_every_field(one: OperatorCommand, other: OperatorCommand) -> None:
+    """Two commands share a signature only when they are the same command."""
+    same = replace(one, signature="") == replace(other, signature="")
+    assert (sign(one, KEY) == sign(other, KEY)) is same
+
+
+# ------------------------------------------------------------ the reserve
+
+
+def rows(row: Policy | None) -> TableRows:
+    """Tables with this policy."""
+    return TableRows(policy_row=row)
+
+
+def assess(memory: SafetyMemory, tables: TableRows, **changes: object) -> Step[SafetyMemory]:
+    """One step on an assessment of the demo account."""
+    risk = World(price=D("61234.56")).assessment(**changes)
+    return STEP(memory, tables, risk, Now(T, "safety:main:1", "00"))
+
+
+def test_the_reserve_is_a_tenth_of_v_in_whole_usdt_written_once() -> None:
+    """The first fresh assessment writes R; while the table lags nothing is written again."""
+    done = assess(SafetyMemory(), rows(policy(reserve=None, version=3)))
+    (output,) = done.outputs
+    written = output.message
+    assert isinstance(written, Policy)
+    assert (output.topic, output.key, written.version) == ("policies", ACCOUNT, 4)
+    assert written.hedge.reserve == D(6123)
+    assert not assess(done.state, rows(policy(reserve=None, version=3))).outputs
+    assert not assess(done.state, rows(written)).outputs
+
+
+def test_the_reserve_is_never_recomputed() -> None:
+    """A later policy without R gets the first R again, not a new one."""
+    first = assess(SafetyMemory(), rows(policy(reserve=None))).state
+    (output,) = assess(
+        first, rows(policy(reserve=None, version=9)), counted_value=D(1), assessed_ts_ms=5
+    ).outputs
+    assert isinstance(output.message, Policy)
+    assert output.message.hedge.reserve == D(6123)
+
+
+@pytest.mark.parametrize("changes", [
+    {"confidence": Confidence.STALE}, {"confidence": Confidence.ABSENT}, {"counted_value": D(0)},
+])
+def test_no_reserve_is_written_from_doubtful_figures(changes: dict[str, object]) -> None:
+    """Not fresh, or no collateral counted: wait."""
+    assert not assess(SafetyMemory(), rows(policy(reserve=None)), **changes).outputs
+
+
+def test_no_policy_no_reserve() -> None:
+    """Nothing to write into."""
+    assert not assess(SafetyMemory(), rows(None)).outputs
+
+
+def test_everything_else_changes_nothing() -> None:
+    """Ticks and facts are read for later issues."""
+    memory = in_mode(SafetyMode.HALTED)
+    assert fold(memory, Tick(now_ms=T)) == Step(memory)
+
+
+@given(structs(OperatorCommand) | structs(RiskAssessment), structs(Policy), st.booleans())
+def test_safety_is_total_and_survives_the_wire(
+    message: OperatorCommand | RiskAssessment, row: Policy, signed: bool
+) -> None:
+    """Any decodable message gives a memory that encodes and decodes to itself."""
+    if signed and isinstance(message, OperatorCommand):
+        message = replace(message, signature=sign(message, KEY))
+    memory = STEP(SafetyMemory(), rows(row), message, Now(T, "safety:main:1", "00")).state
+    assert msgspec.json.decode(msgspec.json.encode(memory), type=SafetyMemory) == memory
