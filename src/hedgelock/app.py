@@ -63,7 +63,7 @@ def open_bus(settings: Settings, *, read_only: bool = False) -> Bus:
 
         return KafkaBus(
             settings.kafka.bootstrap_servers, clock=SystemClock(), prefix=settings.kafka.prefix,
-            replication_factor=settings.kafka.replication_factor,
+            replication=settings.kafka.replication_factor,
         )
     path = settings.data_dir / "hedgelock.db"
     if not read_only:
@@ -161,6 +161,7 @@ def _run(settings: Settings, names: Sequence[str]) -> int:
     clock = SystemClock()
     bus = open_bus(settings)
     try:
+        bus.ensure_topics(names)
         seed(bus, settings, clock)
         return uvloop.run(_host(settings, bus, names, clock))
     finally:
@@ -198,7 +199,7 @@ def engine() -> int:
     except ConfigError as error:
         sys.stderr.write(f"{error}\n")
         return 2
-    log.configure(settings.log_level)
+    log.configure(settings.log_level, secrets=settings.secrets())
     try:
         return run_engine(settings)
     except ConfigError as error:

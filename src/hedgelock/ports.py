@@ -6,7 +6,7 @@ bytes: `bus/codec.py` turns messages into bytes and back.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
@@ -155,6 +155,9 @@ class Bus(Protocol):
         `start` None = from the oldest kept; negative = that many records before the end of
         each partition. Stops at the end unless `follow`.
         """
+
+    def ensure_topics(self, services: Iterable[str]) -> None:
+        """Create what is missing of the map and of these services' changelogs."""
 
     def ends(self, topic: str) -> dict[int, tuple[int, int]]:
         """Partition -> (oldest kept offset, next offset)."""

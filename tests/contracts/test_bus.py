@@ -308,20 +308,6 @@ def test_tables_come_whole_before_any_fact(log: Log) -> None:
     assert rows["policies", "a"] == "policy"
 
 
-def test_a_new_row_comes_before_the_fact_that_followed_it(log: Log) -> None:
-    session = open_risk(log)
-    settle({"1": session})
-    log.publish(fact("BTC", "price", "market_data"))
-    log.publish(fact("a", 1))
-    seen: list[str] = []
-    for _ in deadline():
-        batch = session.poll(0.05)
-        seen += [*values(batch.rows), *values(batch.records)]
-        if len(seen) == 2:
-            break
-    assert seen == ["price", "1"]
-
-
 def test_rows_are_conflated_and_facts_are_not(log: Log) -> None:
     session = open_risk(log)
     settle({"1": session})

@@ -152,6 +152,9 @@ def rows(row: Policy | None) -> TableRows:
     return TableRows(policy_row=row)
 
 
+STARTED = in_mode(SafetyMode.ACTIVE)
+
+
 def assess(memory: SafetyMemory, tables: TableRows, **changes: object) -> Step[SafetyMemory]:
     """One step on an assessment of the demo account."""
     risk = World(price=D("61234.56")).assessment(**changes)
@@ -160,7 +163,7 @@ def assess(memory: SafetyMemory, tables: TableRows, **changes: object) -> Step[S
 
 def test_the_reserve_is_a_tenth_of_v_in_whole_usdt_written_once() -> None:
     """The first fresh assessment writes R; while the table lags nothing is written again."""
-    done = assess(SafetyMemory(), rows(policy(reserve=None, version=3)))
+    done = assess(STARTED, rows(policy(reserve=None, version=3)))
     (output,) = done.outputs
     written = output.message
     assert isinstance(written, Policy)
@@ -172,7 +175,7 @@ def test_the_reserve_is_a_tenth_of_v_in_whole_usdt_written_once() -> None:
 
 def test_the_reserve_is_never_recomputed() -> None:
     """A later policy without R gets the first R again, not a new one."""
-    first = assess(SafetyMemory(), rows(policy(reserve=None))).state
+    first = assess(STARTED, rows(policy(reserve=None))).state
     (output,) = assess(
         first, rows(policy(reserve=None, version=9)), counted_value=D(1), assessed_ts_ms=5
     ).outputs
@@ -185,12 +188,23 @@ def test_the_reserve_is_never_recomputed() -> None:
 ])
 def test_no_reserve_is_written_from_doubtful_figures(changes: dict[str, object]) -> None:
     """Not fresh, or no collateral counted: wait."""
-    assert not assess(SafetyMemory(), rows(policy(reserve=None)), **changes).outputs
+    assert not assess(STARTED, rows(policy(reserve=None)), **changes).outputs
+
+
+def test_the_first_word_is_active_and_said_once() -> None:
+    """An account's first assessment brings STARTED; a mode that is there already is left alone."""
+    done = assess(SafetyMemory(), rows(None))
+    (output,) = done.outputs
+    assert isinstance(output.message, SafetyState)
+    assert (output.message.mode, output.message.version) == (SafetyMode.ACTIVE, 1)
+    assert output.message.reason is SafetyReason.STARTED
+    assert not assess(done.state, rows(None)).outputs
+    assert not assess(in_mode(SafetyMode.KILLED), rows(None)).outputs
 
 
 def test_no_policy_no_reserve() -> None:
     """Nothing to write into."""
-    assert not assess(SafetyMemory(), rows(None)).outputs
+    assert not assess(STARTED, rows(None)).outputs
 
 
 def test_everything_else_changes_nothing() -> None:

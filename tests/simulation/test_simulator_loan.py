@@ -154,3 +154,15 @@ def test_balances_of_both_pockets(desk):
         "balance"
     ]
     assert (one["walletBalance"], one["transferSafeAmount"]) == ("5000", "5000")
+
+
+def test_coins_locked_by_spot_orders_cannot_leave(desk):
+    desk.order("Sell", "0.06", category="spot", price="61000")
+    free = desk.get("account/withdrawal", coinName="BTC,USDT,ETH")["availableWithdrawalMap"]
+    assert free == {"BTC": "0.04", "USDT": "6000", "ETH": "0"}
+
+
+@pytest.mark.parametrize("pledge", [1, "x", [1], [{"currency": "BTC"}], [{"amount": "1"}]])
+def test_malformed_pledges_are_refused(desk, pledge):
+    loan = {"loanCurrency": "USDT", "loanAmount": "10", "collateralList": pledge}
+    assert desk.call("POST", "crypto-loan-flexible/borrow", **loan).code == 10001

@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 
 import aiohttp
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from hedgelock.simulator.server import is_loopback, serve
 
@@ -299,6 +300,19 @@ async def test_the_control_api():
         assert (await client.get("/healthz", signed=False))[2]["status"] == "ok"
         assert (await client.get("/sim/nothing", signed=False))[0] == 404
         assert (await client.get("/sim/orders", "account=no", signed=False))[0] == 404
+
+
+async def test_metrics_can_be_scraped():
+    async with (
+        simulator("demo") as client,
+        client.session.get(f"{client.server.url}/metrics") as reply,
+    ):
+        assert reply.content_type == "text/plain"
+        families = {f.name: f for f in text_string_to_metric_families(await reply.text())}
+    assert families["hedgelock_simulator_ltv"].samples[0].labels == {"account": KEY}
+    assert abs(families["hedgelock_simulator_equity_usd"].samples[1].value - 35400) < 100
+    assert families["hedgelock_simulator_index_price"].samples[0].labels == {"coin": "BTC"}
+    assert families["hedgelock_simulator_fills"].type == "counter"
 
 
 async def test_an_address_has_a_limit():

@@ -13,7 +13,7 @@ from __future__ import annotations
 import heapq
 import sqlite3
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -146,6 +146,9 @@ class EmbeddedBus:
         if partition is not None and not 0 <= partition < known.partitions:
             raise BusError(f"{topic} has partitions 0 to {known.partitions - 1}, not {partition}")
         return self._read([self._slots[topic, p] for p in wanted], start, follow=follow)
+
+    def ensure_topics(self, services: Iterable[str]) -> None:
+        """See `ports.Bus`: the file holds every topic of the map from the start."""
 
     def ends(self, topic: str) -> dict[int, tuple[int, int]]:
         """See `ports.Bus`."""

@@ -195,7 +195,7 @@ class Board:
             case HedgeDecision():
                 self._take_decision(body, envelope)
             case PlaceOrder() | TreasuryAction():
-                self._move(body.intent_id, envelope.ts_ms, words.headline(body))
+                self._move(body.intent_id, envelope.ts_ms, describe_move(body))
             case OrderConfirmation():
                 self._take_order(body, counted=counted)
             case TreasuryConfirmation():
@@ -263,7 +263,7 @@ class Board:
             totals[body.intent_id] = body.loan_amount
 
     def _move(self, intent: str, ts_ms: int, text: str) -> None:
-        self.moves[intent] = Move(ts_ms, text.partition(": ")[2])
+        self.moves[intent] = Move(ts_ms, text)
         while len(self.moves) > KEPT:
             self.moves.popitem(last=False)
 
@@ -306,6 +306,16 @@ class Board:
         return self.tick.index_price if self.tick else None
 
 
+def describe_move(body: PlaceOrder | TreasuryAction) -> str:
+    """An order or treasury action in few words."""
+    if isinstance(body, TreasuryAction):
+        return words.headline(body).partition(": ")[2]
+    market, _, symbol = body.instrument.partition(":")
+    spot = "spot " if market == "spot" else ""
+    only = " reduce-only" if body.reduce_only else ""
+    return f"{body.side.value} {words.plain(body.qty)} {spot}{symbol}{only}"
+
+
 def _order_status(body: OrderConfirmation) -> str:
     if body.filled_qty and body.fills:
         qty = sum((f.qty for f in body.fills), Decimal(0))
@@ -314,15 +324,15 @@ def _order_status(body: OrderConfirmation) -> str:
         return f"filled{part} at {words.money(price)}"
     if body.is_unknown:
         return "outcome not known yet"
-    return body.status.value + (f": {words.reason(body.text)}" if body.text else "")
+    return body.status.value + (f": {words.brief(body.text)}" if body.text else "")
 
 
 def describe_decision(body: HedgeDecision) -> str:
-    """Why in words, with the number that matters."""
-    text = words.reason(body.reason)
+    """What was decided and why, with the number that matters, in few words."""
+    text = words.brief(body.reason)
     if body.target is not None and body.reason in ("hedge_raised", "hedge_lowered", "margin_lowered"):
-        head, _, tail = text.partition(": ")
-        return f"{head}, short {body.target:.3f}: {tail}"
-    if body.repay_wanted and body.reason.endswith("_repay"):
-        return f"{text} ({words.money(body.repay_wanted)} wanted)"
+        head, _, tail = text.partition(":")
+        return f"{head} {body.target:.3f}:{tail}"
+    if body.repay_wanted and body.actions and body.reason.endswith("_repay"):
+        return text.replace("repay", f"repay {words.money(body.repay_wanted)}", 1)
     return text

@@ -69,9 +69,11 @@ def run(
 ) -> None:
     """Run HedgeLock: everything in one command, shown live; Ctrl-C stops it.
 
-    Without keys it plays the demo against the built-in exchange simulator: a BTC-collateralised
-    loan slides towards liquidation, HedgeLock hedges, harvests and repays, while an unwatched twin
-    is liquidated. Off a terminal it writes one JSON line per decision, order and change of state.
+    Without keys it plays the demo against the built-in exchange simulator: a
+    BTC-collateralised loan slides towards liquidation, HedgeLock hedges, harvests
+    and repays, while an unwatched twin is liquidated.
+
+    Off a terminal: one JSON line per decision, order and change of state.
     """
     from hedgelock.cli import logfile
     from hedgelock.cli.start import check_scenario

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from hedgelock.ports import Record
 
 _RAW_CHARS_MAX = 400
+_DIGITS_SHOWN = 8
 
 
 class Printer:
@@ -82,13 +84,16 @@ def _raw(value: bytes) -> str:
     return text if len(text) <= _RAW_CHARS_MAX else f"{text[:_RAW_CHARS_MAX]}… ({len(text)} signs)"
 
 
-def _body_line(body: object) -> str:
-    fields = words.as_plain(body)
-    assert isinstance(fields, dict)
-    return "  ".join(f"{name}={_short(value)}" for name, value in fields.items() if name != "kind")
+def _body_line(body: msgspec.Struct) -> str:
+    return "  ".join(
+        f"{name}={_short(getattr(body, name))}" for name in body.__struct_fields__
+    )
 
 
 def _short(value: object) -> str:
-    if isinstance(value, (dict, list)):
+    if isinstance(value, Decimal):
+        # The last digits of a quotient tell nobody anything; --json has them all.
+        return words.plain(round(value, _DIGITS_SHOWN))
+    if isinstance(value, (tuple, list, dict, msgspec.Struct)):
         return msgspec.json.encode(value).decode()
-    return "–" if value is None else str(value)
+    return words.plain(value)

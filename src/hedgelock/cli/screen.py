@@ -14,8 +14,8 @@ from rich.console import Group
 from rich.text import Text
 
 from hedgelock.cli import summary, words
-from hedgelock.cli.board import Board, SimAccount
-from hedgelock.domain.risk import Confidence, RiskState
+from hedgelock.cli.board import TWIN, Board, SimAccount
+from hedgelock.domain.risk import Confidence, RiskReason, RiskState
 
 WIDTH_MIN, HEIGHT_MIN = 80, 24
 SILENT_MS = 5_000
@@ -113,7 +113,6 @@ class Screen:
             at, end = (_minutes(s) for s in (min(sim.script_s, sim.duration_s), sim.duration_s))
             left.append(f"{sim.scenario} ×{sim.speed:g}  {at}/{end} ")
             self._progress(left, sim.script_s / sim.duration_s if sim.duration_s else 1.0)
-            left.append(" the script has ended" if sim.finished else "")
         else:
             left.append(f"{board.mode}, account {board.account}, running "
                         f"{words.duration(now_ms - board.since_ms)}")
@@ -142,12 +141,15 @@ class Screen:
         lines = [self._rule(f"Loan-to-value = debt ÷ collateral; at {gone} the exchange liquidates")]
         risk = board.risk
         if risk is None:
-            label = Text("waiting for the first assessment", "dim")
+            label = Text("no news yet", "dim")
             lines.append(self._gauge("with HedgeLock", None, label, self.glyphs.full))
         else:
             name, style = _STATES[risk.state]
             if risk.confidence is not Confidence.FRESH:
-                name += f" ({risk.confidence.name} inputs)"
+                # Nothing that rests on old or missing inputs may look like an assessment.
+                name, style = f"{risk.confidence.name} inputs", "bold magenta"
+            elif risk.reason in (RiskReason.HELD_BY_DWELL, RiskReason.HELD_BY_HYSTERESIS):
+                name += " held"
             lines.append(
                 self._gauge("with HedgeLock", risk.ltv, Text(name, style), self.glyphs.full)
             )
@@ -158,13 +160,14 @@ class Screen:
 
     def _twin_gauge(self, board: Board, twin: SimAccount) -> Text:
         if twin.liquidated_ms:
-            assert board.sim is not None
+            assert board.sim is not None, "a twin comes from the simulator"
             at_s = (twin.liquidated_ms - board.sim.started_ms) / 1000 * board.sim.speed
+            coin = board.policy.hedge.coin
+            left = twin.collateral.get(coin, Decimal(0)) + twin.fund.get(coin, Decimal(0))
+            lost = board.sim_first.accounts[TWIN].collateral.get(coin) if board.sim_first else None
             return Text.assemble(
                 "without (twin)  ", ("LIQUIDATED", "bold red reverse"),
-                f" at {_minutes(at_s)} of the script; collateral left: "
-                f"{words.coins(twin.collateral.get(board.policy.hedge.coin, Decimal(0)))} "
-                f"{board.policy.hedge.coin}",
+                f" at {_minutes(at_s)}: of {words.plain(lost)} {coin} collateral {left:.4f} is left",
             )
         name, style = _STATES[state_of(twin.ltv, board)]
         return self._gauge("without (twin)", twin.ltv, Text(name, style), self.glyphs.light)
@@ -208,10 +211,11 @@ class Screen:
     # ---------------------------------------------------------------- the three columns
 
     def _columns(self, board: Board, now_ms: int) -> list[Text]:
-        first, last = 26, 25
+        first, last = 26, 23
         middle = self.width - first - last
         coin = board.policy.hedge.coin
-        heads = (f"Hedge (short {coin})", f"Money in {board.policy.hedge.quote}", "Funding rate")
+        whose = ": ours, twin's" if board.twin else ""
+        heads = (f"Hedge (short {coin})", f"{board.policy.hedge.quote}{whose}", "Funding rate")
         widths = (first, middle, last)
         dash = self.glyphs.line
         head = Text()
@@ -254,9 +258,10 @@ class Screen:
         upl = sum((p.upl for p in view.positions.positions), Decimal(0)) if view.positions else None
         zero = Decimal(0)
 
+        size = (width - 10) // 2 if twin else width - 10
+
         def row(name: str, ours: str, theirs: str = "", style: str = "") -> Text:
-            text = f"{name:<12}{ours:>{max(8, (width - 12) // 2 if twin else width - 12)}}"
-            return Text(text + (f"{theirs:>{(width - 12) // 2}}" if twin else ""), style)
+            return Text(f"{name:<10}{ours:>{size}}" + (f"{theirs:>{size}}" if twin else ""), style)
 
         def theirs(value: Decimal | None) -> str:
             return words.money(value) if twin else ""
@@ -272,7 +277,8 @@ class Screen:
                 theirs(twin.unified.get(quote, zero) + twin.fund.get(quote, zero)
                        if twin else None)),
             row(f"spare {coin}", words.coins(base.wallet_qty if base else None),
-                words.coins(twin.unified.get(coin, zero)) if twin else ""),
+                words.coins(twin.unified.get(coin, zero) + twin.fund.get(coin, zero))
+                if twin else ""),
             row("hedge gain", words.money(upl), theirs(twin.unrealised if twin else None)),
             row("= equity", words.money(board.equity), theirs(twin.equity if twin else None),
                 "bold"),
@@ -290,14 +296,15 @@ class Screen:
             ours = "our hedge receives" if funding.apr * short > 0 else "our hedge PAYS"
         # The simulator's script settles when the script says, not at the exchange's eight hours.
         due_ms = board.sim.next_settlement_ms if board.sim else funding.funding_next_ts_ms
-        due = words.duration(due_ms - now_ms) if now_ms < due_ms < now_ms + 86_400_000 else "–"
+        near = now_ms < due_ms < now_ms + 86_400_000
+        due = f" in {words.duration(due_ms - now_ms)}" if near else ""
         return [
             Text(f"{words.signed_percent(funding.apr)} a year", "bold"),
-            Text(words.payer(funding.apr)),
+            Text(f"{words.payer(funding.apr)}{due}"),
             Text(ours, "yellow" if "PAYS" in ours else ""),
             Text(f"regime {funding.regime.name}"),
             Text(f"optional size × {funding.multiplier_short:.2f}"),
-            Text(f"paid next in {due}"),
+            Text("protective size × 1"),
         ]
 
     # ---------------------------------------------------------------- lists
@@ -329,7 +336,7 @@ class Screen:
         return Text.assemble(
             ("So far: ", "bold"),
             f"{_many(len(counts.orders), 'order')}, {_many(len(counts.fills), 'fill')}, "
-            f"{_many(len(counts.repaid), 'repayment')} ({words.money(repaid)}), "
+            f"{_many(len(counts.repaid), 'repayment')} ({words.money(repaid)} USDT), "
             f"{words.money(borrowed)} borrowed, fees {words.money(counts.fees, 2)}",
             (f", {counts.unreadable} UNREADABLE" if counts.unreadable else "", "bold red"),
         )
@@ -340,8 +347,8 @@ class Screen:
             return Text(f"! {warning}", "bold yellow")
         latest = next((d.ident for d in reversed(board.decisions) if d.acted), "ID")
         return Text.assemble(
-            ("Ctrl-C", "bold"), " stops.  In another terminal: ",
-            (f"hedgelock why {latest}", "bold"), "  |  ", ("hedgelock operator halt", "bold"),
+            ("Ctrl-C", "bold"), f" stops {self.glyphs.bar} ", (f"hedgelock why {latest}", "bold"),
+            f" {self.glyphs.bar} ", ("hedgelock operator halt", "bold"),
         )
 
 

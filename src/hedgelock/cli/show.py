@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import difflib
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Annotated, Any
@@ -23,6 +24,9 @@ from hedgelock.cli.console import (
 if TYPE_CHECKING:
     from hedgelock.ports import Bus, Record
     from hedgelock.topics import Topic
+
+_WIDE = 110
+"""From this width on there is room for the key."""
 
 _SAMPLE = 50
 """Newest records per partition whose length stands for all of a topic's."""
@@ -113,26 +117,30 @@ def topics(as_json: Json = False) -> None:
             print_json(row)
         return
     now_ms = SystemClock().now_ms()
+    console = out()
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("topic", "key", "kept", "records", "≈ size", "newest", "writer"):
-        table.add_column(name, justify="right" if name in ("records", "≈ size", "newest") else "left")
-    table.add_column("readers, records behind", overflow="fold")
+    table.add_column("topic", no_wrap=True)
+    for name in ("records", "≈ size", "newest", "kept"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("from → to (records behind)", overflow="fold")
+    if console.width >= _WIDE:
+        table.add_column("key", no_wrap=True)
     for row in rows:
-        kept = row["retention_ms"]
-        newest = row["newest_ts_ms"]
-        table.add_row(
-            row["topic"], row["key"], words.duration(kept) if kept else "latest per key",
-            f"{row['records']:,}", words.size_of(row["bytes"]) if row["records"] else "–",
-            f"{words.duration(now_ms - newest)} ago" if newest else "–", row["producer"],
-            ", ".join(_reader(name, row["lag"].get(name)) for name in row["consumers"]) or "–",
-        )
-    out().print(table)
+        kept, newest_ms = row["retention_ms"], row["newest_ts_ms"]
+        readers = ", ".join(_reader(name, row["lag"].get(name)) for name in row["consumers"])
+        cells = [
+            row["topic"], f"{row['records']:,}",
+            words.size_of(row["bytes"]) if row["records"] else "–",
+            words.duration(now_ms - newest_ms) if newest_ms else "–",
+            words.duration(kept) if kept else "latest", f"{row['producer']} → {readers or '–'}",
+        ]
+        table.add_row(*cells, *([row["key"]] if console.width >= _WIDE else []))
+    console.print(table)
+    note("newest: how long ago; kept: for how long, or the latest per key")
 
 
 def _reader(name: str, lag: int | None) -> str:
-    if lag is None:
-        return name
-    return f"{name} {lag:,}" if lag else name
+    return f"{name} ({lag:,})" if lag else name
 
 
 def _map() -> dict[str, Topic]:
@@ -159,17 +167,29 @@ def _topic_row(bus: Bus, topic: Topic) -> dict[str, Any]:
 
 def lags(bus: Bus, topic: str, ends: dict[int, tuple[int, int]]) -> dict[str, int]:
     """Consumer group -> records not yet taken in, where the bus can tell."""
-    positions = getattr(bus, "positions", None)
-    if positions is None:
-        return {}
     taken: dict[str, dict[int, int]] = collections.defaultdict(dict)
-    for (service, name, partition), following in positions().items():
+    for service, name, partition, following in _positions(bus):
         if name == topic:
             taken[service][partition] = following
     return {
         service: sum(max(0, end - max(start, own.get(p, 0))) for p, (start, end) in ends.items())
         for service, own in taken.items()
     }
+
+
+def _positions(bus: Bus) -> list[tuple[str, str, int, int]]:
+    """(group, topic, partition, next offset) of every group; [] where the bus cannot tell."""
+    from hedgelock.bus.embedded import EmbeddedBus
+    from hedgelock.bus.embedded_store import connect
+
+    if not isinstance(bus, EmbeddedBus):
+        positions = getattr(bus, "positions", None)
+        return [] if positions is None else list(positions())
+    with contextlib.closing(connect(bus.path, read_only=True)) as db:
+        return db.execute(
+            "SELECT p.service, s.topic, s.partition, p.next FROM positions p "
+            "JOIN slots s ON s.slot = p.slot"
+        ).fetchall()
 
 
 # ---------------------------------------------------------------- peek

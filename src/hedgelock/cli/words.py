@@ -97,8 +97,38 @@ REASONS: dict[str, str] = {
     "safety_absent": "refused: safety has not said that the account is active",
     "account_frozen": "refused: the account is frozen until it is reconciled",
     "too_many_orders": "refused: too many orders in the last minute",
+    "backing_off": "wait: the last attempt failed, the next comes later",
 }
 """Reason on the wire -> a sentence without its full stop."""
+
+BRIEF: dict[str, str] = {
+    "hedge_raised": "more hedge: the fall would breach",
+    "hedge_lowered": "less hedge: safe with less",
+    "margin_lowered": "less hedge: a rally would drain us",
+    "harvest_repay": "repay from the hedge's gains",
+    "urgent_repay": "repay at once, before the reserve",
+    "harvest_realise": "close a slice to realise its gain",
+    "harvest_reopen": "reopen the slice that was closed",
+    "collateral_repay": "repay with collateral: last resort",
+    "refill": "borrow the reserve back",
+    "fund_return": "bring idle cash back",
+    "quote_covered": "sell spare coins: USDT is negative",
+    "within_band": "nothing to do: hedge within its band",
+    "settling": "wait for settled balances",
+    "treasury_in_flight": "wait: a money move is under way",
+    "capped_by_margin": "no more hedge: margin allows no more",
+    "below_minimum": "wait: below the smallest amount",
+    "lowering_first": "wait: the hedge must shrink first",
+    "nothing_to_repay_with": "would repay, but there is no cash",
+    "funding_unknown": "optional size stays: funding unknown",
+    "killed": "killed: waits for the operator",
+    "halted": "halted: protective actions only",
+    "backing_off": "wait: the last attempt failed",
+    "safety_absent": "safety has not spoken",
+    "too_many_orders": "too many orders per minute",
+    "expired": "deadline passed",
+}
+"""The same for a line of a list: at most 36 signs."""
 
 
 # ---------------------------------------------------------------- numbers
@@ -173,6 +203,11 @@ def reason(value: object) -> str:
     """A reason as a sentence; an unknown one as its words."""
     text = plain(value)
     return REASONS.get(text.lower(), text.replace("_", " "))
+
+
+def brief(value: object) -> str:
+    """A reason in few words, for a line of a list."""
+    return BRIEF.get(plain(value).lower(), reason(value))
 
 
 def payer(apr: Decimal | None) -> str:

@@ -106,13 +106,15 @@ def transaction_log(x: Exchange, a: Account, params: Params) -> Row:
     return {"nextPageCursor": cursor, "list": rows}
 
 
+def _free(x: Exchange, a: Account, coin: str) -> Decimal:
+    """Coins that may leave the unified pocket now, at the eight decimals of a transfer."""
+    free = withdrawable(x.report(a), coin) - locked_coins(a).get(coin, ZERO)
+    return max(ZERO, free).quantize(EIGHT, rounding="ROUND_DOWN")
+
+
 def withdrawal(x: Exchange, a: Account, params: Params) -> Row:
     """GET account/withdrawal: what may be moved out of the unified pocket, in coins."""
-    report = x.report(a)
-    free = {
-        coin: text(withdrawable(report, coin).quantize(EIGHT, rounding="ROUND_DOWN"))
-        for coin in need(params, "coinName").split(",")[:20]
-    }
+    free = {coin: text(_free(x, a, coin)) for coin in need(params, "coinName").split(",")[:20]}
     return {"availableWithdrawal": next(iter(free.values())), "availableWithdrawalMap": free}
 
 
@@ -165,7 +167,7 @@ def _pocket(a: Account, name: str) -> str:
 
 def _movable(x: Exchange, a: Account, pocket: str, coin: str) -> str:
     if pocket == "UNIFIED":
-        return text(withdrawable(x.report(a), coin).quantize(EIGHT, rounding="ROUND_DOWN"))
+        return text(_free(x, a, coin))
     return text(x.ledger.balance(a.fund, coin))
 
 
@@ -217,7 +219,7 @@ def transfer(x: Exchange, a: Account, params: Params) -> Row:
         raise Refused(131214, "TransferId exists")
     if x.ledger.balance(holder, coin) < qty:
         raise Refused(131212, "Insufficient balance")
-    if source == "UNIFIED" and withdrawable(x.report(a), coin) < qty:
+    if source == "UNIFIED" and _free(x, a, coin) < qty:
         raise Refused(131228, "Your balance is not enough: exceeds the safe amount")
     qty = x.ledger.move(coin, qty, source=holder, target=goal)
     a.transfers[transfer_id] = {

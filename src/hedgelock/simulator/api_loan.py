@@ -35,9 +35,10 @@ def borrow(x: Exchange, a: Account, params: Params) -> Row:
     """POST crypto-loan-flexible/borrow."""
     pledge: dict[str, Decimal] = {}
     given = params.get("collateralList") or []
-    for item in [given] if isinstance(given, dict) else given:
-        if not isinstance(item, dict):
-            raise Refused(10001, "params error: collateralList invalid")
+    items = [given] if isinstance(given, dict) else given  # both shapes are documented
+    if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
+        raise Refused(10001, "params error: collateralList invalid")
+    for item in items:
         coin = optional(item, "currency") or need(item, "ccy")
         pledge[coin] = pledge.get(coin, ZERO) + amount(item, "amount")
     qty = amount(params, "loanAmount")

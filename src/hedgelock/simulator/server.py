@@ -22,6 +22,7 @@ from aiohttp import web
 
 from hedgelock.clock import SystemClock
 from hedgelock.simulator import auth, control
+from hedgelock.simulator.exposition import CONTENT_TYPE, exposition
 from hedgelock.simulator.limits import IP_REQUESTS, IP_WINDOW_MS, Limit, RateLimits
 from hedgelock.simulator.scenarios import SCENARIOS, Scenario
 from hedgelock.simulator.sockets import Hub, Socket
@@ -100,6 +101,10 @@ class Carrier:
         """Serve one HTTP request or upgrade."""
         received_ns = time.perf_counter_ns()
         path, _, query = request.raw_path.partition("?")
+        if path == "/metrics":
+            return web.Response(
+                body=exposition(self.venue).encode(), headers={"Content-Type": CONTENT_TYPE}
+            )
         if path == "/healthz" or path.startswith("/sim/"):
             return control.answer(self, request, path, query)
         _, found, tail = path.partition("/v5/")

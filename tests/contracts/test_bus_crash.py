@@ -1,0 +1,73 @@
+"""Killed before or after any port call, a service ends with the state and the outputs of a run
+without crashes: nothing lost, nothing twice, on both buses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from bus_fold import ACCOUNTS, feed, live, outcome
+from bus_logs import EmbeddedLog, KafkaLog, Log
+
+pytest_plugins = ["kafka_broker"]
+
+INPUTS = 4
+CALLS = {"open", "poll", "restore", "commit", "rewind", "close"}
+
+
+def expected() -> dict[str, tuple[list[str], list[str], bytes]]:
+    """What the fold must come to, computed without any bus."""
+    found = {}
+    for i, account in enumerate(ACCOUNTS):
+        total, outputs, journal = 0, [], []
+        for n in range(INPUTS):
+            number = 7 * n + i
+            total = total * 31 % 1_000_003 + number
+            outputs.append(f"{n + 1} {total}")
+            journal.append(f"{number} -> {n + 1} {total}")
+        found[account] = (outputs, journal, outputs[-1].encode())
+    return found
+
+
+def crash_everywhere(make_log, boundaries) -> set[str]:  # type: ignore[no-untyped-def]
+    """One run per boundary, each on a log of its own; which calls were died at."""
+    log: Log = make_log()
+    feed(log, INPUTS)
+    calls = live(log, INPUTS, None)
+    assert outcome(log) == expected()
+    log.close()
+    assert set(calls) == CALLS
+    died_at = set()
+    for boundary in boundaries(calls):
+        log = make_log()
+        feed(log, INPUTS)
+        survived = live(log, INPUTS, boundary)
+        died_at.add(calls[boundary // 2])
+        assert len(survived) <= len(calls), "the crash did not happen"
+        assert outcome(log) == expected(), (boundary, calls[boundary // 2])
+        log.close()
+    return died_at
+
+
+def test_embedded_survives_a_crash_at_every_call(tmp_path: Path) -> None:
+    folders = iter(range(1_000))
+
+    def make_log() -> Log:
+        folder = tmp_path / str(next(folders))
+        folder.mkdir()
+        return EmbeddedLog(folder)
+
+    died_at = crash_everywhere(make_log, lambda calls: range(2 * len(calls)))
+    assert died_at == CALLS
+
+
+@pytest.mark.kafka
+@pytest.mark.slow
+def test_kafka_survives_a_crash_at_every_kind_of_call(kafka_bootstrap: str) -> None:
+    def boundaries(calls: list[str]) -> list[int]:
+        """Before and after the first and the last call of each kind."""
+        ends = {name: (calls.index(name), len(calls) - 1 - calls[::-1].index(name))
+                for name in CALLS}
+        return sorted({2 * n + side for pair in ends.values() for n in pair for side in (0, 1)})
+
+    assert crash_everywhere(lambda: KafkaLog(kafka_bootstrap), boundaries) == CALLS
