@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import sys
+
 from pathlib import Path
 
 import pytest
+from kafka_broker import kafka_bootstrap
 
 from hedgelock.domain.money import trap_floats
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "tests"))
+
 
 
 

@@ -20,7 +20,7 @@ import uvloop
 from hedgelock.bus import codec
 from hedgelock.bus.embedded import EmbeddedBus
 from hedgelock.clock import SystemClock
-from hedgelock.config import Settings
+from hedgelock.config import Settings, load
 from hedgelock.domain.message import Message
 from hedgelock.domain.money import trap_floats
 from hedgelock.domain.policy import Policy
@@ -36,6 +36,7 @@ from hedgelock.services import (
 )
 from hedgelock.services.host import Host
 from hedgelock.services.runner import Service
+from hedgelock.telemetry import log
 
 _log = structlog.get_logger("app")
 
@@ -158,6 +159,7 @@ def run_service(settings: Settings, name: str) -> int:
 
 def _run(settings: Settings, names: Sequence[str]) -> int:
     prepare()
+    log.configure(settings.log_level, secrets=settings.secrets())
     clock = SystemClock()
     bus = open_bus(settings)
     try:
@@ -191,15 +193,11 @@ def supervise(
 
 def engine() -> int:
     """`python -m hedgelock.app`: the engine as a child of the supervisor."""
-    from hedgelock.config import load
-    from hedgelock.telemetry import log
-
     try:
         settings = load()
     except ConfigError as error:
         sys.stderr.write(f"{error}\n")
         return 2
-    log.configure(settings.log_level, secrets=settings.secrets())
     try:
         return run_engine(settings)
     except ConfigError as error:

@@ -17,7 +17,7 @@ SERVICE = "risk-engine"
 ACCOUNTS = tuple(key_in(p) for p in range(PARTITIONS))
 
 
-class SimulatedCrash(Exception):  # noqa: N818 - no error: the process is gone
+class SimulatedCrash(Exception):
     """The process was killed here."""
 
 

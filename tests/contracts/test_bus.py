@@ -155,6 +155,23 @@ def test_a_failed_commit_leaves_nothing(log: Log) -> None:
     assert values(log.bus().read("risk_state")) == ["out"]
 
 
+def test_a_crash_in_the_middle_of_a_commit_leaves_nothing(log: Log) -> None:
+    session = open_risk(log)
+    log.publish(fact("a", 1))
+    records = collect(session, 1)
+    with pytest.raises(BusError, match="unknown topic"):
+        session.commit(
+            [step("a", "s", fact("a", "out", "risk_state"), fact("a", "x", "nowhere"))],
+            after(records),
+        )
+    log.crash()  # Kafka: the transaction stays open
+    again = open_risk(log)
+    assert values(collect(again, 1)) == ["1"]
+    assert again.restore(partition_of("a")) == {}
+    again.commit([step("a", "s", fact("a", "good", "risk_state"))], after(records))
+    assert values(log.bus().read("risk_state")) == ["good"]
+
+
 def test_a_step_without_state_keeps_the_stored_one(log: Log) -> None:
     session = open_risk(log)
     log.publish(fact("a", 1), fact("a", 2))

@@ -1,5 +1,8 @@
-"""Killed before or after any port call, a service ends with the state and the outputs of a run
-without crashes: nothing lost, nothing twice, on both buses."""
+"""Killed before or after any port call, a service ends as if nothing had happened.
+
+Its state, outputs and journal equal those of a run without crashes: nothing lost, nothing twice,
+on both buses.
+"""
 
 from __future__ import annotations
 

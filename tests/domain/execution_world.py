@@ -99,10 +99,11 @@ def cancel(number: int = 99, **changes: Any) -> CancelOrders:
 def treasury(
     kind: TreasuryKind = TreasuryKind.REPAY, number: int = 50, **changes: Any
 ) -> TreasuryAction:
-    """Repay 2,000 USDT with 1,500 of it moved first; decided at T0, 5 s to live."""
+    """2,000 USDT, 1,500 of it moved (repay, borrow) or all (transfers); 5 s to live from T0."""
+    only = kind in (TreasuryKind.TRANSFER_TO_FUND, TreasuryKind.TRANSFER_TO_UNIFIED)
     fields: dict[str, Any] = {
         "account": "main", "intent_id": f"hedger:main:{number}.0", "kind_of": kind, "coin": "USDT",
-        "amount": D(2000), "transfer_amount": D(1500), "collateral_coin": "BTC",
+        "amount": D(2000), "transfer_amount": D(0 if only else 1500), "collateral_coin": "BTC",
         "debt_before": D(36600), "reason": "harvest", "decided_ts_ms": T0,
         "expires_ts_ms": T0 + 5_000,
     }

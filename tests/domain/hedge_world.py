@@ -33,6 +33,7 @@ from hedgelock.domain.instrument import (
 )
 from hedgelock.domain.market import MarketTick
 from hedgelock.domain.message import Message
+from hedgelock.domain.money import saturate
 from hedgelock.domain.order import (
     CancelOrders,
     Fill,
@@ -206,7 +207,8 @@ class World:
         at = self.read_at_ms = self.now_ms
         stamp = {"account": ACCOUNT, "ts_requested_ms": at, "ts_event_ms": at, "ts_seen_ms": at}
         position = Position(
-            instrument=PERP, position_qty=self.position, entry_price=self.entry, upl=self.upl,
+            instrument=PERP, position_qty=self.position, entry_price=self.entry,
+            upl=saturate(self.upl),
             liquidation_price=None, leverage=self.leverage, status="Normal", adl_rank=0,
             seq=self.seq,
         )
@@ -219,7 +221,7 @@ class World:
         return [
             WalletRead(
                 coins=(coin("BTC", self.coins), coin("USDT", self.cash)),
-                withdrawable=(WithdrawableQty(coin="USDT", qty=self.withdrawable()),),
+                withdrawable=(WithdrawableQty(coin="USDT", qty=saturate(self.withdrawable())),),
                 margin_balance=None, maintenance_margin=None, margin_ratio=None, **stamp,
             ),
             PositionsRead(positions=(position,) if self.position else (), **stamp),

@@ -325,6 +325,10 @@ def structs(kind: type[Any], **fixed: Any) -> st.SearchStrategy[Any]:
     A field given as a strategy is drawn from it.
     """
     hints = typing.get_type_hints(kind)
+    if kind is Instrument and "tiers" not in fixed:
+        fixed["tiers"] = st.lists(structs(MarginTier), max_size=3).map(
+            lambda tiers: tuple(sorted(tiers, key=lambda tier: tier.notional_max))
+        )
     parts: dict[str, st.SearchStrategy[Any]] = {}
     for entry in msgspec.structs.fields(kind):
         given = fixed.get(entry.name)

@@ -27,7 +27,14 @@ from domain.execution_world import (
     safety,
 )
 
-from hedgelock.domain.execution import Outcome, QueryOrder, SendOrder, StreamReset, is_alarm
+from hedgelock.domain.execution import (
+    OrderAnswer,
+    Outcome,
+    QueryOrder,
+    SendOrder,
+    StreamReset,
+    is_alarm,
+)
 from hedgelock.domain.message import Message, Restored
 from hedgelock.domain.order import OrderStatus, OrderType, Side, TimeInForce
 from hedgelock.domain.safety import SafetyMode
@@ -53,14 +60,12 @@ class Teller:
     def message(self, words: list[str]) -> Message:
         """The message that a row's words stand for."""
         match words:
-            case ["place"]:
-                return place(**self.intent)
-            case ["place", "again"]:
+            case ["place", *_]:
                 return place(**self.intent)
             case ["cancel"]:
                 return cancel()
             case ["cancel", outcome]:
-                return answer(self.sent, OUTCOMES[outcome], self.desk.now_ms).__class__(
+                return OrderAnswer(
                     account="main", client_order_id=self.sent.client_order_id, is_cancel=True,
                     outcome=OUTCOMES[outcome], ts_seen_ms=self.desk.now_ms,
                     retry_at_ms=self.desk.now_ms + 300,
@@ -592,7 +597,7 @@ def test_the_rate_limit_counts_orders_that_left() -> None:
     assert kinds(desk.effects) == "SendOrder SendOrder SendOrder"
     desk.now_ms += 60_000
     late = {"decided_ts_ms": desk.now_ms, "expires_ts_ms": desk.now_ms + 5_000}
-    assert kinds(desk.feed(place(5, **late))) == "SendOrder"
+    assert isinstance(desk.feed(place(5, **late))[-1], SendOrder)
 
 
 def test_the_next_slice_waits_for_no_rate_limit() -> None:
@@ -729,9 +734,11 @@ def test_answers_to_unknown_orders_are_ignored() -> None:
     desk.feed(place())
     sent = desk_first(desk)
     before = desk.memory
-    stray = answer(sent, Outcome.REFUSED, T0)
-    desk.feed(type(stray)(account="main", client_order_id="hlx", outcome=Outcome.REFUSED,
-                          ts_seen_ms=T0))
+    desk.feed(
+        OrderAnswer(
+            account="main", client_order_id="hlx", outcome=Outcome.REFUSED, ts_seen_ms=T0
+        )
+    )
     harmless = row(sent, OrderStatus.CANCELLED, client_order_id="other")
     desk.feed(facts(harmless))
     assert desk.memory == before

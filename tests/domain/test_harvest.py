@@ -7,14 +7,15 @@ from typing import Any
 
 import pytest
 from hedge_situations import amounts, held, situation, situations
-from hedge_world import D, instrument, policy
+from hedge_world import D, instrument
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from hedgelock.domain.harvest import Claim, Plan, claim, plan
 from hedgelock.domain.headroom import Headroom
-from hedgelock.domain.instrument import MarginTier
 from hedgelock.domain.inflight import Purpose
+from hedgelock.domain.instrument import MarginTier
+from hedgelock.domain.margin import Book, CoinLine, PositionLine, margin_ratio
 from hedgelock.domain.order import Side
 from hedgelock.domain.risk import Confidence
 from hedgelock.domain.safety import SafetyMode
@@ -69,7 +70,7 @@ def test_h_cap_is_the_largest_short_that_margin_allows(
     assert not holds(room, equity, cap + D("0.0000001"))
 
 
-@given(amounts("0.001", "40", 3), amounts("0", "100000", 2))
+@given(amounts("0.001", "60", 3), amounts("0", "100000", 2))
 def test_the_equity_needed_is_what_h_cap_asks(short: Decimal, cushion: Decimal) -> None:
     """equity_needed is the least U under which the short fits."""
     room = headroom(cushion=cushion)
@@ -79,6 +80,35 @@ def test_the_equity_needed_is_what_h_cap_asks(short: Decimal, cushion: Decimal) 
         assert not holds(room, need - D("0.000001"), short)
     else:
         assert short * 62_500 > 2_600_000
+
+
+@given(amounts("-5000", "1000000", 2), amounts("0", "3", 3), amounts("10000", "100000", 1))
+def test_the_risk_engines_margin_agrees_with_h_cap(
+    equity: Decimal, coins: Decimal, mark: Decimal
+) -> None:
+    """A pocket at h_cap has accountMMRate ≤ 1 at +u by `domain.margin`, a larger short more."""
+    room = headroom(mark, coins * D("0.95") * mark * D("1.25"))
+
+    def ratio(short: Decimal) -> Decimal | None:
+        line = PositionLine(
+            "linear:BTCUSDT", "BTC", "USDT", is_inverse=False, position_qty=-short,
+            entry_price=mark, mark_price=mark, settle_price=D(1),
+            taker_fee=room.instrument.taker_fee, tiers=room.instrument.tiers,
+        )
+        lines = (
+            CoinLine("USDT", equity, max(D(0), equity), D(1)),
+            CoinLine("BTC", coins, coins * D("0.95"), mark),
+        )
+        return margin_ratio(Book(lines, (line,), "USDT", room.borrow_rate, is_whole=True), room.rise)
+
+    cap = room.hedge_cap(equity)
+    if cap > D("0.001"):
+        at_cap = ratio(cap)
+        assert at_cap is not None
+        assert at_cap <= 1 + D("1e-12")
+        if cap * mark * D("1.25") < 2_599_999:
+            beyond = ratio(cap + D("0.0001"))
+            assert beyond is None or beyond > 1
 
 
 def test_without_a_short_only_the_coins_count() -> None:

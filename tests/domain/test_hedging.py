@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from hedge_situations import held, situation
 from hedge_world import (
     ACCOUNT,
     FEE,
@@ -32,6 +33,8 @@ from hedgelock.domain.order import CancelOrders, OrderStatus, PlaceOrder, Side
 from hedgelock.domain.policy import HedgePolicy, Policy, Strategy
 from hedgelock.domain.risk import Confidence, RiskState
 from hedgelock.domain.safety import SafetyMode, SafetyReason, SafetyState
+from hedgelock.domain.situation import OrderAction
+from hedgelock.domain.sizing import decide
 from hedgelock.domain.step import Now, Step
 from hedgelock.domain.treasury import (
     TreasuryAction,
@@ -275,6 +278,42 @@ def test_a_pocket_that_cannot_cover_says_so() -> None:
     said = journal(made.step(made.assessment()))
     assert said is not None
     assert said.reason == "cover_impossible"
+
+
+def test_a_slice_is_never_closed_beside_another_order() -> None:
+    """A raise that is due goes first; the gain is realised afterwards."""
+    s = situation("42000", debt="31500", short="0.3", entry="50000", equity="4500", cash="500")
+    (action,) = decide(s).actions
+    assert isinstance(action, OrderAction)
+    assert action.side is Side.SELL
+    (action,) = decide(s._replace(exposure=held("0.5"), entry_price=D(50_000))).actions
+    assert isinstance(action, OrderAction)
+    assert action.reason.value == "harvest_realise"
+
+
+def test_a_cap_exceeded_by_less_than_the_least_order_is_left_alone() -> None:
+    """Nothing that the venue takes could be closed: the next decision goes on."""
+    s = situation("50000", short="0.3", entry="50000", equity="0", coins="0",
+                  instrument=instrument(qty_min=D("0.5")))
+    assert not decide(s).actions
+
+
+def test_money_waits_while_the_pocket_itself_owes() -> None:
+    """Cover first: no loan action in the same decision."""
+    s = situation("60000", equity="-100", coins="0.1", debt="30000")
+    done = decide(s)
+    assert [a.reason.value for a in done.actions] == ["quote_covered"]
+
+
+def test_repeated_confirmations_bring_nothing() -> None:
+    """The same order, money and account news again: no output, no change."""
+    made = world("48000")
+    for output in made.step(made.assessment()).outputs:
+        for message in made.obey(output):
+            made.step(message)
+            again = made.step(message)
+            assert not again.outputs
+            assert again.state == made.memory
 
 
 # ------------------------------------------------------------ confidence and missing inputs

@@ -8,6 +8,7 @@ from hedge_world import ACCOUNT, PERP, SPOT, D, confirmation, fill_of
 from strategies import LINEAR, T0, position, positions, pushed, view
 
 from hedgelock.domain.account import AccountView, fold
+from hedgelock.domain.hedge_memory import HedgeMemory, take
 from hedgelock.domain.inflight import (
     FINISHED_MAX,
     NO_EFFECTS,
@@ -24,7 +25,6 @@ from hedgelock.domain.inflight import (
     take_order,
     take_treasury,
 )
-from hedgelock.domain.hedge_memory import HedgeMemory, take
 from hedgelock.domain.order import Fill, OrderStatus, PlaceOrder, Side
 from hedgelock.domain.treasury import TreasuryConfirmation, TreasuryKind, TreasuryStage
 

@@ -6,6 +6,7 @@ from decimal import Decimal as D
 
 import pytest
 from hypothesis import given
+from strategies import TIERS as MARGIN_TIERS
 from strategies import amounts, linear
 
 from hedgelock.domain.instrument import (
@@ -60,3 +61,11 @@ def test_terms_out_of_range_are_refused():
     """A lot size of zero would divide by zero later; it is refused at the door."""
     with pytest.raises(ValueError, match="must be > 0"):
         linear(lot_size=D(0))
+
+
+def test_margin_tiers_out_of_order_are_refused():
+    """The tier of a value is the first that holds it: disorder would understate the margin."""
+    with pytest.raises(ValueError, match="do not ascend"):
+        linear(tiers=MARGIN_TIERS[::-1])
+    assert linear().tiers == MARGIN_TIERS
+    assert linear(tiers=()).tiers == ()

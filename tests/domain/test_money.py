@@ -6,7 +6,7 @@ import decimal
 from decimal import Decimal as D
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from hedgelock.domain.market import MarketTick
@@ -77,6 +77,9 @@ def test_clip_stays_inside_and_low_wins(value, low, high):
 
 
 @given(st.decimals(allow_nan=False, allow_infinity=False))
+@example(D("-9E+99"))
+@example(D("9E-99"))
+@example(D("0E+99"))
 def test_what_is_saturated_fits_a_message(value):
     """Any finite figure becomes one that a message carries; usual ones are left alone."""
     fitted = saturate(value)

@@ -50,6 +50,8 @@ CASES: list[tuple[str, dict[str, Any], dict[str, Any], Refusal | None]] = [
     ("all well", {}, {}, None),
     ("last moment", {}, {"now_ms": T0 + 4_999}, None),
     ("deadline", {}, {"now_ms": T0 + 5_000}, Refusal.EXPIRED),
+    ("decided a little ahead", {"decided_ts_ms": T0 + 5_000}, {}, None),
+    ("decided in the future", {"decided_ts_ms": T0 + 5_001}, {}, Refusal.FROM_THE_FUTURE),
     ("no word of safety, protective", {}, {"safety": None}, None),
     ("no word of safety", {"protective": False}, {"safety": None}, Refusal.SAFETY_ABSENT),
     ("halted, protective", {}, {"safety": HALTED}, None),
@@ -218,6 +220,7 @@ K = TreasuryKind
 ACTIONS: list[tuple[str, TreasuryKind, dict[str, Any], dict[str, Any], Refusal | None]] = [
     ("well", K.BORROW, {}, {}, None),
     ("late", K.REPAY, {}, {"now_ms": T0 + 5_000}, Refusal.EXPIRED),
+    ("from the future", K.REPAY, {"decided_ts_ms": T0 + 5_001}, {}, Refusal.FROM_THE_FUTURE),
     ("halted repay", K.REPAY, {}, {"safety": HALTED}, None),
     ("halted sale", K.REPAY_WITH_COLLATERAL, {}, {"safety": HALTED}, None),
     ("halted top-up", K.TRANSFER_TO_UNIFIED, {"transfer_amount": D(0)}, {"safety": HALTED}, None),

@@ -418,6 +418,16 @@ def test_the_box_ends_at_the_nearest_line(low, high, ltv):
     assert D(59_940) <= box.mark_low <= D("59940.01")
 
 
+def test_the_box_ends_where_a_held_state_starts_to_be_left():
+    """CAUTION at LTV .64: the tick that reaches .63 starts the dwell and must not be skipped."""
+    coarse = policy(risk=RiskPolicy(publish_price_step=D("0.5"), publish_ltv_step=D("0.5")))
+    held = seen_at("0.70", 0, tables=rows().having(coarse)).state
+    box = seen_at("0.64", 9, held, tables=rows().having(coarse)).hold.boxes[LINEAR]
+    left, entered = debt_at("0.64") / D("0.63"), debt_at("0.64") / D("0.65")
+    assert left - D("0.01") <= box.index_high <= left
+    assert entered <= box.index_low <= entered + D("0.01")
+
+
 def test_a_stale_or_missing_price_has_an_empty_box():
     """The tick that ends the blindness must step, at whatever price it comes."""
     memory = seen_at("0.61", 0).state

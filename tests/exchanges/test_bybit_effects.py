@@ -8,9 +8,10 @@ from typing import Any
 
 import msgspec
 import pytest
+from aiohttp import web
 
 from exchanges.bybit_samples import EXECUTION, ORDER
-from exchanges.bybit_stub import Make, Stub
+from exchanges.bybit_stub import Make, Stub, envelope
 from hedgelock.clock import SystemClock
 from hedgelock.domain.execution import (
     CancelOrder,
@@ -316,8 +317,9 @@ def repayment(**change: Any) -> dict[str, Any]:
         ([repayment(repayType=2)], Outcome.ABSENT),
         ([repayment(repayTime=SINCE_MS - 9_000), repayment()], Outcome.DONE),
         ([repayment(repayTime=SINCE_MS - 8_000), repayment(repayTime=SINCE_MS - 9_000),
-          repayment(repayAmount="")], Outcome.ABSENT),
+          repayment(repayAmount="")], Outcome.QUERY_FAILED),
         ([repayment(repayStatus=9)], Outcome.QUERY_FAILED),
+        ([repayment(repayTime=SINCE_MS // 1000)], Outcome.QUERY_FAILED),
         ([repayment(repayAmount="")], Outcome.QUERY_FAILED),
     ],
 )
@@ -329,6 +331,27 @@ async def test_a_loan_action_is_recognised_by_coin_amount_and_time(
     event = await make(stub.port).perform(QUERY_REPAY)
     assert isinstance(event, LoanAnswer)
     assert event.outcome is outcome
+
+
+async def test_history_is_read_past_a_page_that_is_not_newest_first(
+    stub: Stub, make: Make
+) -> None:
+    """Old rows on the first page end the search only where the page shows that it descends."""
+    first = [repayment(repayTime=SINCE_MS - 9_000), repayment(repayTime=SINCE_MS - 8_000)]
+    for rows, outcome, count in ((first, Outcome.DONE, 2), (first[::-1], Outcome.ABSENT, 1)):
+        pages = {"": (rows, "p2"), "p2": ([repayment()], "")}
+
+        async def route(
+            _request: web.Request, query: dict[str, Any], pages: Any = pages
+        ) -> web.StreamResponse:
+            found, cursor = pages[query.get("cursor", "")]
+            return envelope({"list": found, "nextPageCursor": cursor})
+
+        stub.routes[REPAYMENTS] = route
+        stub.requests.clear()
+        event = await make(stub.port).perform(QUERY_REPAY)
+        assert isinstance(event, LoanAnswer)
+        assert (event.outcome, stub.count(REPAYMENTS)) == (outcome, count)
 
 
 @pytest.mark.parametrize(

@@ -195,7 +195,8 @@ async def test_a_slow_market_reader_gets_the_newest() -> None:
 async def test_too_many_facts_are_dropped_only_with_a_reset() -> None:
     """A full queue is emptied and the connection is dropped: the reader hears a reset."""
     kicked: list[int] = []
-    out = Facts(overflowed=lambda: kicked.append(1))
+    out = Facts()
+    out.overflowed = lambda: kicked.append(1)
     for number in range(10_001):
         out.put(number)
     assert kicked == [1]

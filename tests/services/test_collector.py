@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from decimal import Decimal
@@ -27,6 +28,7 @@ from hedgelock.domain.funding import FundingRate
 from hedgelock.domain.instrument import CollateralTerms, Instrument
 from hedgelock.domain.market import MarketTick
 from hedgelock.domain.order import OrderStatus, OrderType, Side
+from hedgelock.domain.registry import Quarantined
 from hedgelock.errors import OutcomeUnknown, VenueBusy, VenueError, VenueForbidden
 from hedgelock.exchanges.bybit import CAPABILITIES, BybitExchange, simulator_addresses
 from hedgelock.exchanges.ccxt_venue import Credentials
@@ -424,6 +426,22 @@ async def test_ledger_lines_come_once_however_often_they_are_read() -> None:
         await memory.until(lambda: len(memory.bodies(LedgerLine)) == 4)
         assert len(venue.ledger_since) > rounds
     assert [x.line_id for x in memory.bodies(LedgerLine)] == ["a", "a", "late", "b"]
+
+
+async def test_unreadable_payloads_are_kept_counted_and_bounded() -> None:
+    """What could not be read goes to quarantine whole; if it tells of money, everything is read now."""
+    venue, memory = Venue(), Memory()
+    policy = dataclasses.replace(QUICK, quarantined_per_minute=2)
+    async with running(venue, memory, policy=policy) as collector:
+        await memory.until(lambda: full_sets(memory) == 1)
+        collector.quarantine("tickers.BTCUSDT", "no price", b"{}")
+        for _ in range(3):
+            collector.quarantine("execution", "execFee: empty", b'{"a":"\xff"}')
+        await memory.until(lambda: full_sets(memory) == 2)
+        assert collector.stats.unreadable == {"tickers.BTCUSDT": 1, "execution": 3}
+    kept = memory.bodies(Quarantined)
+    assert 2 <= len(kept) <= 4  # a minute may turn in between
+    assert [k.moves_money for k in kept[:2]] == [False, True]
 
 
 async def test_a_second_account_publishes_no_market() -> None:

@@ -170,3 +170,18 @@ def test_hourly_interest_on_what_is_borrowed(open_desk, quiet_scenario):
     assert int(log[0]["transactionTime"]) // 1000 % 3600 == 300, "at mm:05"
     assert abs(D(log[0]["fee"]) - borrowed * D("0.0000034")) < D("0.000001")
     assert desk.get("crypto-loan-flexible/ongoing-coin")["list"][0]["totalDebt"] != str(debt)
+
+
+def test_insurance_pays_what_a_gap_leaves_owing(open_desk, quiet_scenario):
+    gap = ((0, 60000), (1, 60000), (1.1, 120000))
+    desk = open_desk(replace(quiet_scenario(), prices={"BTC": gap, "ETH": ((0, 3000),)}))
+    desk.order("Sell", "1")
+    desk.until(2_000)
+    ledger = desk.venue.exchange.ledger
+    assert desk.position()["size"] == "0"
+    assert ledger.coins(desk.account.unified) == {}
+    assert ledger.balance("insurance", "USDT") < -40_000
+    assert all(v == 0 for v in ledger.totals().values())
+    kinds = [r["type"] for r in desk.get("account/transaction-log", limit=50)["list"]]
+    assert {"LIQUIDATION", "CURRENCY_SELL", "BONUS"} <= set(kinds)
+    assert desk.get("account/wallet-balance", accountType="UNIFIED")["list"][0]["coin"] == []

@@ -165,6 +165,7 @@ class Hub:
         waits already does it, for a bounded time. Raises StorageFull or BusError when that did
         not help, BusError for an unknown topic; then nothing of `messages` was taken.
         """
+        self.store.check_open()
         for message in messages:
             known_topic(message.topic)
         if self._pending and self._pending_count + len(messages) > PENDING_MAX:

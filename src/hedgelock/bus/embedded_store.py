@@ -207,6 +207,7 @@ class Store:
         self.log_id = ""
         self.pages_written = 0
         self._full_sync = False
+        self._closed = False
         self._process_lock = self._take_folder() if path != MEMORY else None
         try:
             self.db = connect(path, read_only=False)
@@ -284,6 +285,7 @@ class Store:
 
         `durable` waits for the disk, and with it everything written before is on the disk.
         """
+        self.check_open()
         db = self.db
         try:
             if durable != self._full_sync:  # cannot be changed inside a transaction
@@ -304,6 +306,11 @@ class Store:
             if db.in_transaction:
                 db.execute("ROLLBACK")
         self.pages_written += 4 + len(log) + len(states)
+
+    def check_open(self) -> None:
+        """Raises BusError after `close`."""
+        if self._closed:
+            raise BusError(f"the bus {self.path} is closed")
 
     def _check_writer(self) -> None:
         row = self.db.execute("SELECT value FROM meta WHERE name = 'writer'").fetchone()
@@ -360,6 +367,7 @@ class Store:
     def close(self) -> None:
         """Fold the WAL into the file and let the next engine in."""
         with self.lock:
+            self._closed = True
             if self.path != MEMORY:
                 with contextlib.suppress(sqlite3.Error):  # a reader may hold it back: no harm
                     self.db.execute("PRAGMA busy_timeout=0")

@@ -327,9 +327,16 @@ def _order_status(body: OrderConfirmation) -> str:
     return body.status.value + (f": {words.brief(body.text)}" if body.text else "")
 
 
+_QUIET = frozenset({"within_band", "killed", "halted", "input_stale"})
+"""Reasons for doing nothing."""
+
+
 def describe_decision(body: HedgeDecision) -> str:
     """What was decided and why, with the number that matters, in few words."""
     text = words.brief(body.reason)
+    if body.actions and body.reason in _QUIET:
+        # What was done (a cancel by safety, say) is not what the reason speaks of.
+        return f"{body.actions[0]}; {text}"
     if body.target is not None and body.reason in ("hedge_raised", "hedge_lowered", "margin_lowered"):
         head, _, tail = text.partition(":")
         return f"{head} {body.target:.3f}:{tail}"

@@ -42,7 +42,7 @@ def register(app: typer.Typer) -> None:
     )(run)
 
 
-def run(
+def run(  # noqa: PLR0917 - typer makes options of the parameters
     scenario: Annotated[
         str | None,
         typer.Option(help="Simulation: calm, crash, demo, mania or whipsaw.", show_default=False),

@@ -105,12 +105,11 @@ def _order(action: str, account: str | None, *, flatten: bool = False, yes: bool
 
 def _account(settings: Settings, wanted: str | None) -> str:
     names = settings.account_names()
-    if wanted is None and len(names) == 1:
-        return names[0]
-    if wanted is not None and wanted in names:
-        return wanted
-    what = "which account?" if wanted is None else f"there is no account {wanted!r}"
-    fail(what, why=f"configured: {', '.join(names)}", todo=f"--account {names[0]}", code=USAGE)
+    chosen = names[0] if wanted is None and len(names) == 1 else wanted
+    if chosen is None or chosen not in names:
+        what = "which account?" if wanted is None else f"there is no account {wanted!r}"
+        fail(what, why=f"configured: {', '.join(names)}", todo=f"--account {names[0]}", code=USAGE)
+    return chosen
 
 
 def make_command(

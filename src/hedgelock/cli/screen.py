@@ -290,19 +290,19 @@ class Screen:
             return [Text("not known yet", "dim"), *(Text() for _ in range(5))]
         short = board.short_held
         if short == 0 or funding.apr == 0:
-            ours = "no hedge: we pay nothing" if short == 0 else "nobody pays"
+            ours = "no hedge, no payment" if short == 0 else "nobody pays"
         else:
             # Longs pay at a positive rate: then a short receives.
             ours = "our hedge receives" if funding.apr * short > 0 else "our hedge PAYS"
         # The simulator's script settles when the script says, not at the exchange's eight hours.
         due_ms = board.sim.next_settlement_ms if board.sim else funding.funding_next_ts_ms
         near = now_ms < due_ms < now_ms + 86_400_000
-        due = f" in {words.duration(due_ms - now_ms)}" if near else ""
+        due = f", paid in {words.duration(due_ms - now_ms)}" if near else ""
         return [
             Text(f"{words.signed_percent(funding.apr)} a year", "bold"),
-            Text(f"{words.payer(funding.apr)}{due}"),
+            Text(words.payer(funding.apr)),
             Text(ours, "yellow" if "PAYS" in ours else ""),
-            Text(f"regime {funding.regime.name}"),
+            Text(f"{funding.regime.name}{due}"),
             Text(f"optional size × {funding.multiplier_short:.2f}"),
             Text("protective size × 1"),
         ]

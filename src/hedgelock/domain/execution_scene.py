@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from hedgelock.domain.policy import ExecutionPolicy
-from hedgelock.domain.precheck import Context
+from hedgelock.domain.precheck import CLOCK_TOLERANCE_MS, Context
 
 if TYPE_CHECKING:
     from hedgelock.domain.safety import SafetyState
@@ -23,8 +23,6 @@ RESTORED_SETTLE_MS: Final = 1_000
 """What a dead process had just sent shows up in the venue's history within this."""
 BUSY_PAUSE_MS: Final = 250
 """Before trying again when the venue did not say when."""
-TIME_TOLERANCE_MS: Final = 5_000
-"""The venue's clock against ours when telling our order from another with the same id."""
 
 _DEFAULT = ExecutionPolicy()
 
@@ -86,7 +84,7 @@ class Scene(NamedTuple):
 def is_plausible_time(created_ts_ms: int, decided_ts_ms: int, expires_ts_ms: int) -> bool:
     """The venue's creation time lies inside the life of the intent, clocks forgiven."""
     return (
-        decided_ts_ms - TIME_TOLERANCE_MS <= created_ts_ms <= expires_ts_ms + TIME_TOLERANCE_MS
+        decided_ts_ms - CLOCK_TOLERANCE_MS <= created_ts_ms <= expires_ts_ms + CLOCK_TOLERANCE_MS
     )
 
 

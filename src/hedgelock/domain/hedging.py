@@ -168,7 +168,7 @@ def _publish(
                     intent_id=intent_id, kind_of=action.kind_of,
                     transfer_amount=action.transfer_amount,
                 )
-            case CancelAction():
+            case _:
                 message = CancelOrders(
                     account=memory.account, intent_id=intent_id, instrument=None,
                     reason=action.reason.value, decided_ts_ms=now.now_ms,
@@ -269,8 +269,7 @@ def _words(action: Action) -> str:
             return f"{action.side.value} {action.qty}{only} ({action.reason.value})"
         case MoneyAction():
             return f"{action.kind_of.value} {action.amount} ({action.reason.value})"
-        case CancelAction():
-            return f"cancel all ({action.reason.value})"
+    return f"cancel all ({action.reason.value})"
 
 
 def _hold(memory: HedgeMemory, policy: Policy | None, now: Now) -> Hold:

@@ -34,7 +34,10 @@ class MarginTier(Value, frozen=True, kw_only=True):
 
 
 class Instrument(Message, frozen=True, kw_only=True):
-    """What may be traded and how. Quantities in base units (inverse: USD contracts of 1)."""
+    """What may be traded and how. Quantities in base units (inverse: USD contracts of 1).
+
+    `tiers` ascend by `notional_max`; venues list them in any order, adapters sort them.
+    """
 
     positive: ClassVar = ("tick_size", "lot_size", "qty_min", "qty_max", "qty_market_max")
     non_negative: ClassVar = ("notional_min", "taker_fee")
@@ -54,6 +57,13 @@ class Instrument(Message, frozen=True, kw_only=True):
     maker_fee: Decimal
     tiers: tuple[MarginTier, ...] = ()
     ts_seen_ms: int
+
+    def __post_init__(self) -> None:
+        """Refuse tiers out of order: taking the first that fits would understate the margin."""
+        super().__post_init__()
+        limits = [tier.notional_max for tier in self.tiers]
+        if limits != sorted(limits):
+            raise ValueError(f"Instrument.tiers of {self.instrument} do not ascend: {limits}")
 
 
 class CollateralTier(Value, frozen=True, kw_only=True):

@@ -128,7 +128,7 @@ def on_answer(
             return _on_absent(
                 leg, scene, deadline_ms, has_key=isinstance(answer, TransferAnswer)
             )
-        case Outcome.QUERY_FAILED:
+        case _:  # QUERY_FAILED
             return leg  # answers a question that is no longer open
 
 
@@ -174,15 +174,13 @@ def _on_refused(leg: Leg, answer: TransferAnswer | LoanAnswer, scene: Scene) -> 
 
 
 def _on_doubt(leg: Leg, answer: TransferAnswer | LoanAnswer, scene: Scene) -> Leg:
-    is_duplicate = answer.outcome is Outcome.DUPLICATE
-    if answer.ts_seen_ms < leg.sent_ts_ms or (
-        leg.state is not LegState.SENT and not (is_duplicate and not leg.lost_since_ms)
-    ):
+    if leg.state is not LegState.SENT or answer.ts_seen_ms < leg.sent_ts_ms:
         return leg
+    # A duplicate is known to the venue: it is looked for, and never sent again.
+    is_duplicate = answer.outcome is Outcome.DUPLICATE
     return _asked_soon(
         replace(
-            leg, was_doubted=True, send_at_ms=None, text=_text(answer),
-            state=leg.state if leg.state is LegState.PROCESSING else LegState.UNKNOWN,
+            leg, state=LegState.UNKNOWN, was_doubted=True, send_at_ms=None, text=_text(answer),
             lost_since_ms=scene.now_ms if is_duplicate else leg.lost_since_ms,
             absent_from_ms=max(leg.absent_from_ms, answer.ts_seen_ms + scene.settle_ms),
         ),

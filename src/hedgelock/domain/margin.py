@@ -94,18 +94,14 @@ class Book(NamedTuple):
 
 
 def tier_of(value: Decimal, tiers: tuple[MarginTier, ...]) -> MarginTier:
-    """The tier of a position's value: the smallest that still holds it, else the largest.
+    """The tier of a position's value: the first of `tiers` (ascending, not empty) that holds it.
 
-    `tiers` (not empty) may come in any order: the venue does not promise one.
+    Beyond the last the last one stays: what the venue would do there is not known.
     """
-    fits = [tier for tier in tiers if value <= tier.notional_max]
-    if fits:
-        return fits[0] if len(fits) == 1 else min(fits, key=_notional_max)
-    return max(tiers, key=_notional_max)
-
-
-def _notional_max(tier: MarginTier) -> Decimal:
-    return tier.notional_max
+    for tier in tiers:
+        if value <= tier.notional_max:
+            return tier
+    return tiers[-1]
 
 
 # ---------------------------------------------------------------- from facts to a book

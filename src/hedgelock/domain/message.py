@@ -29,13 +29,17 @@ class Value(msgspec.Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         """Refuse NaN, Infinity, absurd exponents and numbers outside the declared range."""
         kind = type(self)
-        for name in _decimal_fields(kind):
+        decimals, curves = _checked_fields(kind)
+        for name in decimals:
             number = getattr(self, name)
-            if number is not None and not _is_usable(number):
+            # Inline, because every message passes here several times on its way.
+            if number is not None and (
+                not number.is_finite() or (abs(number.adjusted()) > _DIGITS_MAX and number)
+            ):
                 raise ValueError(f"{kind.__name__}.{name} is not a usable number: {number}")
-        for name in _curve_fields(kind):
+        for name in curves:
             for number in itertools.chain.from_iterable(getattr(self, name)):
-                if not _is_usable(number):
+                if not number.is_finite() or (abs(number.adjusted()) > _DIGITS_MAX and number):
                     raise ValueError(f"{kind.__name__}.{name} is not a usable number: {number}")
         for name in kind.positive:
             number = getattr(self, name)
@@ -63,22 +67,11 @@ class Restored(Message, frozen=True, kw_only=True):
     now_ms: int
 
 
-def _is_usable(number: Decimal) -> bool:
-    return number.is_finite() and (not number or abs(number.adjusted()) <= _DIGITS_MAX)
-
-
 @cache
-def _decimal_fields(kind: type[Value]) -> tuple[str, ...]:
+def _checked_fields(kind: type[Value]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Names of the fields that are numbers, and of those that are curves of (x, y) points."""
     hints = get_type_hints(kind)
-    return tuple(
-        field.name
-        for field in msgspec.structs.fields(kind)
-        if hints[field.name] in (Decimal, Decimal | None)
-    )
-
-
-@cache
-def _curve_fields(kind: type[Value]) -> tuple[str, ...]:
-    hints = get_type_hints(kind)
+    names = [field.name for field in msgspec.structs.fields(kind)]
+    numbers = tuple(name for name in names if hints[name] in (Decimal, Decimal | None))
     curve = tuple[tuple[Decimal, Decimal], ...]
-    return tuple(f.name for f in msgspec.structs.fields(kind) if hints[f.name] == curve)
+    return numbers, tuple(name for name in names if hints[name] == curve)

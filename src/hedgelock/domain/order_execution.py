@@ -150,7 +150,7 @@ def on_answer(attempt: Attempt, answer: OrderAnswer, scene: Scene, deadline_ms: 
             return _on_busy(attempt, answer, scene, deadline_ms)
         case Outcome.ABSENT:
             return _on_absent(attempt, scene, deadline_ms)
-        case Outcome.QUERY_FAILED:
+        case _:  # QUERY_FAILED
             return _on_query_failed(attempt, scene)
 
 

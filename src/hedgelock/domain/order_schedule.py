@@ -17,7 +17,6 @@ from hedgelock.domain.execution_scene import (
     ATTEMPT_PAUSE_MS,
     ATTEMPTS_MAX,
     QUESTION_LOST_MS,
-    TIME_TOLERANCE_MS,
     Scene,
 )
 from hedgelock.domain.money import ZERO
@@ -150,7 +149,7 @@ def _question(
         QueryOrder(
             account=order.intent.account, client_order_id=attempt.client_order_id,
             instrument=order.intent.instrument,
-            since_ts_ms=order.intent.decided_ts_ms - TIME_TOLERANCE_MS,
+            since_ts_ms=order.intent.decided_ts_ms - precheck.CLOCK_TOLERANCE_MS,
         )
     )
     return replace(

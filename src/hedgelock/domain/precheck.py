@@ -24,6 +24,9 @@ from hedgelock.domain.treasury import Pocket, TreasuryAction, TreasuryKind
 SLICES_MAX = 8
 """An order that the venue's size limits would cut into more pieces is refused."""
 
+CLOCK_TOLERANCE_MS = 5_000
+"""How far two clocks may differ before their times are not believed."""
+
 RATE_WINDOW_MS = 60_000
 """The window of `ExecutionPolicy.orders_per_minute_max`."""
 
@@ -37,6 +40,8 @@ class Refusal(enum.Enum):
     """Why an intent is not executed (any further)."""
 
     EXPIRED = "expired"
+    FROM_THE_FUTURE = "from_the_future"
+    """Decided later than now: a clock is wrong, and no deadline means anything."""
     TOO_OLD = "too_old"
     """Decided before what is already forgotten: it may have been executed long ago."""
     POLICY_ABSENT = "policy_absent"
@@ -135,6 +140,11 @@ def _expired(intent: PlaceOrder, context: Context) -> Refusal | None:
     return Refusal.EXPIRED if context.now_ms >= intent.expires_ts_ms else None
 
 
+def _future(intent: PlaceOrder, context: Context) -> Refusal | None:
+    is_ahead = intent.decided_ts_ms > context.now_ms + CLOCK_TOLERANCE_MS
+    return Refusal.FROM_THE_FUTURE if is_ahead else None
+
+
 def _safety(intent: PlaceOrder, context: Context) -> Refusal | None:
     return _order_forbidden(
         context.safety, reduce_only=intent.reduce_only, protective=intent.protective
@@ -217,7 +227,7 @@ SEND_CHECKS: tuple[Check, ...] = (_expired, _safety, _frozen)
 ATTEMPT_CHECKS: tuple[Check, ...] = (*SEND_CHECKS, _rate)
 """Before another order of the same intent."""
 
-CHECKS: tuple[Check, ...] = (*SEND_CHECKS, _terms, _open, _rate, _lot, _price, _notional)
+CHECKS: tuple[Check, ...] = (*SEND_CHECKS, _future, _terms, _open, _rate, _lot, _price, _notional)
 """Everything, in order; asked when an intent arrives."""
 
 
@@ -256,6 +266,8 @@ def refusal_of_action(action: TreasuryAction, context: Context) -> Refusal | Non
     refusal = send_refusal_of_action(action, context)
     if refusal is not None:
         return refusal
+    if action.decided_ts_ms > context.now_ms + CLOCK_TOLERANCE_MS:
+        return Refusal.FROM_THE_FUTURE
     if context.open_intents >= context.open_intents_max:
         return Refusal.TOO_MANY_OPEN
     if action.kind_of is TreasuryKind.REPAY_WITH_COLLATERAL and not action.collateral_coin:

@@ -291,17 +291,17 @@ def _published(scene: Scene, verdict: _Verdict, view: AccountView, now_ms: int) 
         now_ms, scene.policy.version, verdict.state, verdict.confidence, verdict.reason,
         scene.funding.regime if scene.funding else None,
         scene.ltv,
-        tuple(
+        tuple([
             (name, tick.mark_price, tick.index_price)
             for name, tick in scene.sources.markets.items() if tick is not None
-        ),
+        ]),
         (
-            tuple((line.coin, line.debt_qty, line.counted_qty) for line in scene.loan.lines),
-            tuple((line.coin, line.wallet_qty, line.counted_qty) for line in scene.book.coins),
-            tuple(
+            tuple([(line.coin, line.debt_qty, line.counted_qty) for line in scene.loan.lines]),
+            tuple([(line.coin, line.wallet_qty, line.counted_qty) for line in scene.book.coins]),
+            tuple([
                 (line.instrument, line.position_qty, line.entry_price)
                 for line in scene.book.positions
-            ),
+            ]),
             ((hedge.quote, view.fund_qty(hedge.quote), view.fund_qty(hedge.coin)),)
             if fund is not None else (),
         ),

@@ -49,8 +49,7 @@ def ladder(situation: Situation) -> Target:
             return Target(collateral * _HALF, ZERO)
         case RiskState.CAUTION:
             return Target(ZERO, min(situation.policy.caution_size, situation.short_max))
-        case RiskState.NORMAL:
-            return Target(ZERO, ZERO)
+    return Target(ZERO, ZERO)
 
 
 STRATEGIES: Mapping[Strategy, Callable[[Situation], Target]] = {

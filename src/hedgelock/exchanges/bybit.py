@@ -16,7 +16,6 @@ from hedgelock.domain.account import (
     FundRead,
     LedgerLine,
     LoanRead,
-    Position,
     PositionsRead,
     WalletRead,
 )
@@ -246,15 +245,15 @@ class BybitExchange:
         """
         if not self.capabilities.private_stream:
             raise VenueRefused("this mode has no private stream", code="capability")
-        sockets: list[SupervisedSocket] = []
-        out = Facts(overflowed=lambda: sockets[0].kick())
+        out = Facts()
         channel = PrivateChannel(
             self._addresses.ws_private, account=self.account, venue=self._venue, out=out,
             clock=self._clock, on_bad=self._bad,
             reset=lambda: StreamReset(account=self.account, ts_seen_ms=self._clock.now_ms()),
         )
-        sockets.append(self._socket(channel))
-        async with _Running(sockets, out, self.sockets):
+        socket = self._socket(channel)
+        out.overflowed = socket.kick
+        async with _Running([socket], out, self.sockets):
             while True:
                 yield await out.get()
 

@@ -31,7 +31,9 @@ OnBad = Callable[[str, str, bytes], None]
 PRIVATE_TOPICS = ("order", "execution", "position", "wallet")
 AUTH_LIFE_MS = 10_000
 QUEUE_MAX = 10_000
-GREETING_FRAMES_MAX = 100
+GREETING_FRAMES_MAX = 1_000
+TOPICS_PER_REQUEST = 10
+"""Spot takes no more; the others do not mind."""
 _PING = '{"op":"ping"}'
 
 
@@ -66,17 +68,18 @@ class Latest:
 class Facts:
     """Every message in order; too many waiting = all are dropped and a reset is asked for."""
 
-    def __init__(self, overflowed: Callable[[], None]) -> None:
+    def __init__(self) -> None:
         self._items: deque[object] = deque()
         self._wake: asyncio.Future[None] | None = None
-        self._overflowed = overflowed
+        self.overflowed: Callable[[], None] | None = None
         self.error: BaseException | None = None
 
     def put(self, item: object) -> None:
         """Append; on overflow start over, which the reset makes known."""
         if len(self._items) >= QUEUE_MAX:
             self._items.clear()
-            self._overflowed()
+            if self.overflowed is not None:
+                self.overflowed()
             return
         self._items.append(item)
         self.wake()
@@ -112,12 +115,14 @@ async def request(socket: Socket, message: dict[str, Any], on_frame: Callable[[A
 
 
 async def subscribe(socket: Socket, topics: list[str], on_frame: Callable[[Any], None]) -> None:
-    """Subscribe and wait for the ack. Raises VenueError with the venue's words."""
-    answer = await request(
-        socket, {"req_id": "subscribe", "op": "subscribe", "args": topics}, on_frame
-    )
-    if not _succeeded(answer):
-        raise VenueError(answer.text_or("ret_msg"), code="subscribe")
+    """Subscribe and wait for each ack. Raises VenueError with the venue's words."""
+    for start in range(0, len(topics), TOPICS_PER_REQUEST):
+        chosen = topics[start : start + TOPICS_PER_REQUEST]
+        answer = await request(
+            socket, {"req_id": f"subscribe-{start}", "op": "subscribe", "args": chosen}, on_frame
+        )
+        if not _succeeded(answer):
+            raise VenueError(answer.text_or("ret_msg"), code="subscribe")
 
 
 def _succeeded(answer: Row) -> bool:

@@ -38,14 +38,19 @@ from hedgelock.errors import (
     VenueError,
 )
 from hedgelock.exchanges.bybit_dialect import ORDER_DUPLICATE, TRANSFER_DUPLICATE
+from hedgelock.exchanges.bybit_loan import (
+    BORROWINGS,
+    HISTORY_SLACK_MS,
+    REPAYMENTS,
+    loan_request,
+    outcome_in_history,
+    plain,
+)
 from hedgelock.exchanges.bybit_parse import Seen, parse_execution, parse_order
 from hedgelock.exchanges.bybit_reads import pages
 from hedgelock.exchanges.ccxt_venue import Answer, CcxtVenue
 from hedgelock.exchanges.fields import Row
 from hedgelock.ports import Capabilities, Clock
-
-HISTORY_SLACK_MS = 1_000
-"""The loan history is searched from this much before the action: its times may be whole seconds."""
 
 _TIME_IN_FORCE = {
     TimeInForce.GTC: "GTC", TimeInForce.IOC: "IOC", TimeInForce.FOK: "FOK",
@@ -56,37 +61,6 @@ _TRANSFER_OUTCOMES = {
     "SUCCESS": Outcome.DONE, "PENDING": Outcome.ACCEPTED, "FAILED": Outcome.REFUSED,
     "STATUS_UNKNOWN": Outcome.DOUBTFUL,
 }
-_LOAN_OUTCOMES = {1: Outcome.DONE, 2: Outcome.ACCEPTED, 3: Outcome.REFUSED}
-_REPAID_BY_VENUE = frozenset({2, 5, 6})
-"""repayType of liquidation, delisting and delayed liquidation: not what we asked for."""
-
-
-class _Table:
-    """One loan history: where it is and how its rows are named."""
-
-    def __init__(self, path: str, *, key: str, amount: str, time: str, status: str) -> None:
-        self.path, self.key, self.amount, self.time, self.status = path, key, amount, time, status
-
-
-_REPAYMENTS = _Table(
-    "/v5/crypto-loan-flexible/repayment-history", key="repayId", amount="repayAmount",
-    time="repayTime", status="repayStatus",
-)
-_BORROWINGS = _Table(
-    "/v5/crypto-loan-flexible/borrow-history", key="orderId", amount="initialLoanAmount",
-    time="borrowTime", status="status",
-)
-
-
-def plain(number: Decimal) -> str:
-    """Digits without an exponent, as Bybit wants them.
-
-    >>> plain(Decimal("1E+3")), plain(Decimal("0.0010"))
-    ('1000', '0.0010')
-    """
-    return format(number, "f")
-
-
 class BybitEffects:
     """The executor's hands."""
 
@@ -325,8 +299,8 @@ class BybitEffects:
         )
         # The venue took it; the history says whether it is through already.
         try:
-            found = await self._loan_history(
-                table, effect, since_ms=sent_ms, reference=reference
+            found = await outcome_in_history(
+                self._venue, table, effect, since_ms=sent_ms, reference=reference
             )
         except (VenueError, BadMessage):
             return accepted
@@ -340,59 +314,17 @@ class BybitEffects:
 
     async def _query_loan_action(self, effect: QueryLoanAction) -> VenueEvent:
         ids: dict[str, Any] = {"account": self._account, "intent_id": effect.intent_id}
-        table = _BORROWINGS if effect.kind_of is TreasuryKind.BORROW else _REPAYMENTS
+        table = BORROWINGS if effect.kind_of is TreasuryKind.BORROW else REPAYMENTS
         try:
-            found = await self._loan_history(table, effect, since_ms=effect.since_ts_ms)
+            found = await outcome_in_history(
+                self._venue, table, effect, since_ms=effect.since_ts_ms
+            )
         except (VenueError, BadMessage) as error:
             return LoanAnswer(**ids, **self._query_failure(error))
         seen_ms = self._clock.now_ms()
         if found is None:
             return LoanAnswer(**ids, outcome=Outcome.ABSENT, ts_seen_ms=seen_ms)
         return LoanAnswer(**ids, outcome=found[0], reference=found[1], ts_seen_ms=seen_ms)
-
-    async def _loan_history(
-        self, table: _Table, effect: SendLoanAction | QueryLoanAction, *, since_ms: int,
-        reference: str = "",
-    ) -> tuple[Outcome, str] | None:
-        """What became of an action: by its reference, or by coin, amount and time.
-
-        Among several that fit, done wins over processing over failed: a failed attempt beside a
-        successful one must not be repeated.
-        """
-        floor_ms = since_ms + self._venue.offset_ms - HISTORY_SLACK_MS
-        query: dict[str, Any] = {"loanCurrency": effect.coin, "limit": 100}
-        if reference:
-            query[table.key] = reference
-        best: tuple[Outcome, str] | None = None
-        previous_ms, descends, ascends = 0, False, False
-        rank = (Outcome.DONE, Outcome.ACCEPTED, Outcome.REFUSED)
-        async for row, _ in self._paged(table.path, query):
-            key = row.text(table.key)
-            if reference:
-                if key != reference:
-                    continue
-            else:
-                at_ms = row.ts_ms(table.time)
-                descends = descends or 0 < at_ms < previous_ms
-                ascends = ascends or 0 < previous_ms < at_ms
-                previous_ms = at_ms
-                if at_ms < floor_ms:
-                    if descends and not ascends:
-                        break  # shown, not assumed, to be newest first: the rest is older still
-                    continue
-                if row.text("loanCurrency") != effect.coin:
-                    continue
-                if "repayType" in row and row.integer("repayType") in _REPAID_BY_VENUE:
-                    continue
-                if row.decimal(table.amount) != effect.amount:
-                    continue
-            status = row.integer(table.status)
-            if status not in _LOAN_OUTCOMES:
-                raise row.bad(table.status, f"unknown status {status}")
-            found = (_LOAN_OUTCOMES[status], key)
-            if best is None or rank.index(found[0]) < rank.index(best[0]):
-                best = found
-        return best
 
     def _seen(self, answer: Answer) -> Seen:
         return Seen(self._account, answer.ts_event_ms, answer.ts_seen_ms)
@@ -419,30 +351,3 @@ def order_body(effect: SendOrder) -> dict[str, Any]:
         body["positionIdx"] = 0
         body["reduceOnly"] = effect.reduce_only
     return body
-
-
-def loan_request(effect: SendLoanAction) -> tuple[str, dict[str, Any], _Table] | None:
-    """Path, body and history of a loan action; None for what is none."""
-    amount = plain(effect.amount)
-    match effect.kind_of:
-        case TreasuryKind.REPAY:
-            return (
-                "/v5/crypto-loan-flexible/repay",
-                {"loanCurrency": effect.coin, "amount": amount}, _REPAYMENTS,
-            )
-        case TreasuryKind.BORROW:
-            return (
-                "/v5/crypto-loan-flexible/borrow",
-                {"loanCurrency": effect.coin, "loanAmount": amount}, _BORROWINGS,
-            )
-        case TreasuryKind.REPAY_WITH_COLLATERAL:
-            return (
-                "/v5/crypto-loan-flexible/repay-collateral",
-                {
-                    "loanCurrency": effect.coin, "collateralCoin": effect.collateral_coin,
-                    "amount": amount,
-                },
-                _REPAYMENTS,
-            )
-        case _:
-            return None

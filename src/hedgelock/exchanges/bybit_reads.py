@@ -12,10 +12,20 @@ from decimal import Decimal
 from typing import Any, NamedTuple, TypeVar
 
 from hedgelock.domain.account import (
-    FundRead, LedgerLine, LoanRead, Position, PositionsRead, WalletRead,
+    FundRead,
+    LedgerLine,
+    LoanRead,
+    Position,
+    PositionsRead,
+    WalletRead,
 )
 from hedgelock.domain.instrument import (
-    CollateralTerms, CollateralTier, Instrument, MarginTier, category_of, symbol_of,
+    CollateralTerms,
+    CollateralTier,
+    Instrument,
+    MarginTier,
+    category_of,
+    symbol_of,
 )
 from hedgelock.errors import BadMessage, VenueRefused
 from hedgelock.exchanges import bybit_market, bybit_parse

@@ -20,10 +20,14 @@ from hedgelock.domain.execution import OrderReport, StreamReset
 from hedgelock.domain.funding import FundingRate
 from hedgelock.domain.market import MarketTick
 from hedgelock.domain.message import Message
+from hedgelock.domain.registry import Quarantined
 from hedgelock.errors import BusError, VenueError, VenueForbidden
 from hedgelock.ports import Clock, Exchange, Outgoing, Publisher
 
 _log = structlog.get_logger("collector")
+
+_MONEY_TOPICS = frozenset({"order", "execution", "position", "account_ledger"})
+"""Payloads that tell of money; the others are asked for again anyway."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +49,8 @@ class CollectorPolicy:
     retry_max_ms: int = 5_000
     forbidden_retry_ms: int = 60_000
     flush_s: float = 5.0
+    quarantined_per_minute: int = 30
+    """Beyond this, unreadable payloads are only counted: a flood must not fill the log."""
 
 
 @dataclass(slots=True)
@@ -55,6 +61,7 @@ class CollectorStats:
     failures: dict[str, int] = field(default_factory=dict)
     conflated: int = 0
     resets: int = 0
+    unreadable: dict[str, int] = field(default_factory=dict)
     hints: int = 0
     reads: int = 0
     clock_offset_ms: int = 0
@@ -108,6 +115,7 @@ class Collector:
         self._funding: dict[str, tuple[tuple[object, ...], int]] = {}
         self._lines: dict[tuple[str, ...], int] = {}
         self._ledger_since_ms: int | None = None
+        self._quarantine_minute = (0, 0)
         self._stopping = asyncio.Event()
         self._dirty = asyncio.Event()
         self._clock_due = asyncio.Event()
@@ -217,6 +225,33 @@ class Collector:
 
     def _publish(self, topic: str, key: str, message: Message) -> None:
         self._publisher.publish([self._outgoing(topic, key, message)])
+
+    def quarantine(self, topic: str, reason: str, raw: bytes) -> None:
+        """Keep what the venue sent and we could not read; the adapter's `on_bad`.
+
+        What may have moved money is read by REST at once. Call on the collector's loop.
+        """
+        self.stats.unreadable[topic] = self.stats.unreadable.get(topic, 0) + 1
+        now_ms = self._clock.now_ms()
+        moves_money = topic in _MONEY_TOPICS
+        if moves_money:
+            self._dirty.set()
+        if now_ms // 60_000 != self._quarantine_minute[0]:
+            self._quarantine_minute = (now_ms // 60_000, 0)
+        minute, count = self._quarantine_minute
+        _log.warning(
+            "unreadable", account=self._exchange.account, topic=topic, reason=reason
+        )
+        if count >= self._policy.quarantined_per_minute:
+            return
+        self._quarantine_minute = (minute, count + 1)
+        account = self._exchange.account
+        message = Quarantined(
+            topic=f"venue:{topic}", partition=-1, offset=-1, key=account, service="collector",
+            reason=reason, moves_money=moves_money, value=raw.decode("utf-8", "replace"),
+            ts_seen_ms=now_ms,
+        )
+        self._publish("quarantine", account, message)
 
     # ------------------------------------------------------------ market
 

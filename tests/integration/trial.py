@@ -1,0 +1,304 @@
+"""A whole run of the demo: real processes and sockets, killed at will, audited at the exchange."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from hedgelock.app import SERVICES, folded, open_bus
+from hedgelock.bus import codec
+from hedgelock.config import load
+from hedgelock.domain.order import OrderConfirmation, PlaceOrder
+from hedgelock.domain.treasury import TreasuryAction, TreasuryConfirmation, TreasuryKind, TreasuryStage
+from hedgelock.ports import Bus
+from hedgelock.services.explain import explain
+from hedgelock.services.journal import replay
+
+OURS, TWIN = "hedgelock-sim", "unprotected-sim"
+POLL_S = 0.05
+HEDGELOCK = str(Path(sys.executable).parent / "hedgelock")
+
+
+def free_ports(count: int) -> list[int]:
+    """Loopback ports that are free now."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [int(each.getsockname()[1]) for each in sockets]
+
+
+def environment(folder: Path, **more: str) -> dict[str, str]:
+    """Settings of a run of its own: free ports, a folder of its own, nothing inherited."""
+    names = [
+        f"HTTP__{name.replace('-', '_').upper()}_{kind}"
+        for name in SERVICES for kind in ("PORT", "METRICS_PORT")
+    ]
+    ports = free_ports(len(names) + 1)
+    kept = {k: v for k, v in os.environ.items() if k in ("PATH", "HOME", "LANG") or "COV" in k}
+    return {
+        **kept, "DATA_DIR": str(folder / "data"), "SIM__PORT": str(ports.pop()),
+        **{name: str(port) for name, port in zip(names, ports, strict=True)}, **more,
+    }
+
+
+def get(url: str) -> Any:
+    """A JSON answer."""
+    with urllib.request.urlopen(url, timeout=10) as answer:
+        return json.load(answer)
+
+
+@dataclass
+class Moment:
+    """What /sim/state said at one poll."""
+
+    script_s: float
+    ours: dict[str, Any]
+    twin: dict[str, Any]
+
+
+@dataclass
+class Trial:
+    """One run: its processes, and everything seen of it."""
+
+    env: dict[str, str]
+    folder: Path
+    processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+    moments: list[Moment] = field(default_factory=list)
+    kills: list[str] = field(default_factory=list)
+
+    @property
+    def sim(self) -> str:
+        """The simulator's address."""
+        return f"http://127.0.0.1:{self.env['SIM__PORT']}"
+
+    def start(self, name: str, *argv: str) -> None:
+        """Start a process; its output goes to a file beside the data."""
+        with (self.folder / f"{name}.log").open("ab") as log:
+            self.processes[name] = subprocess.Popen(
+                argv, env=self.env, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                cwd=self.folder,
+            )
+
+    def log(self, name: str) -> str:
+        """The end of a process's output, for a failure's message."""
+        path = self.folder / f"{name}.log"
+        return path.read_text(errors="replace")[-3000:] if path.exists() else ""
+
+    def await_that(self, what: str, is_so: Any, timeout_s: float) -> None:
+        """Poll until `is_so()`; fails with the logs."""
+        deadline = time.monotonic() + timeout_s
+        pause = threading.Event()
+        while time.monotonic() < deadline:
+            with contextlib.suppress(OSError, ValueError, KeyError):
+                if is_so():
+                    return
+            pause.wait(POLL_S)
+        logs = "\n".join(f"== {name}\n{self.log(name)}" for name in self.processes)
+        raise AssertionError(f"{what} did not happen within {timeout_s} s\n{logs}")
+
+    def look(self) -> Moment:
+        """Ask the exchange how both accounts stand, and remember it."""
+        state = get(f"{self.sim}/sim/state")
+        moment = Moment(state["script_s"], state["accounts"][OURS], state["accounts"][TWIN])
+        self.moments.append(moment)
+        return moment
+
+    def watch(self, until_s: float, kills: Sequence[tuple[float, str]], kill: Any) -> None:
+        """Poll until script second `until_s`, killing as scheduled: (script second, name)."""
+        pending = sorted(kills)
+        deadline = time.monotonic() + 600
+        pause = threading.Event()
+        while (moment := self.look()).script_s < until_s:
+            while pending and pending[0][0] <= moment.script_s:
+                _, name = pending.pop(0)
+                kill(name)
+                self.kills.append(name)
+            assert time.monotonic() < deadline, "the script does not advance"
+            pause.wait(POLL_S)
+        assert not pending, f"never killed: {pending}"
+
+    def ready(self, name: str) -> bool:
+        """Whether a service says it can work."""
+        port = self.env[f"HTTP__{name.replace('-', '_').upper()}_PORT"]
+        return bool(get(f"http://127.0.0.1:{port}/ready")["ready"])
+
+    def bus(self) -> Bus:
+        """The run's log, for reading."""
+        return open_bus(load(self.env, env_file=None), read_only=True)
+
+    def stop(self) -> dict[str, int]:
+        """SIGTERM to all, in reverse order of start; the exit statuses."""
+        for process in reversed(self.processes.values()):
+            process.terminate()
+        return {name: process.wait(20) for name, process in self.processes.items()}
+
+
+@contextlib.contextmanager
+def trial(folder: Path, **env: str) -> Iterator[Trial]:
+    """A run whose processes are gone afterwards, whatever happened."""
+    running = Trial(environment(folder, **env), folder)
+    try:
+        yield running
+    finally:
+        for process in running.processes.values():
+            if process.poll() is None:
+                process.terminate()
+        for process in running.processes.values():
+            try:
+                process.wait(15)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def child_pid(parent: int, marker: str) -> int:
+    """The pid of a child of `parent` whose command line holds `marker`; 0 = none."""
+    children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+    for child in children:
+        command = Path(f"/proc/{child}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+        if marker in command:
+            return int(child)
+    return 0
+
+
+def sigkill(pid: int) -> None:
+    """kill -9."""
+    assert pid, "nothing to kill"
+    os.kill(pid, signal.SIGKILL)
+
+
+# ---------------------------------------------------------------- the auditor
+
+
+@dataclass
+class Books:
+    """Everything the bus says about intents and what became of them."""
+
+    orders: dict[str, PlaceOrder]
+    actions: dict[str, TreasuryAction]
+    order_ends: dict[str, list[OrderConfirmation]]
+    action_ends: dict[str, TreasuryConfirmation]
+
+
+def read_books(bus: Bus) -> Books:
+    """Intents and their confirmations, in the order of the log."""
+    orders = {}
+    for record in bus.read("hedge_trades"):
+        body = codec.decode(record.value).body
+        if isinstance(body, PlaceOrder):
+            assert body.intent_id not in orders, f"{body.intent_id} was decided twice"
+            orders[body.intent_id] = body
+    actions = {}
+    for record in bus.read("treasury_actions"):
+        body = codec.decode(record.value).body
+        assert body.intent_id not in actions, f"{body.intent_id} was decided twice"
+        actions[body.intent_id] = body
+    order_ends: dict[str, list[OrderConfirmation]] = {}
+    action_ends = {}
+    for record in bus.read("trade_confirmations"):
+        body = codec.decode(record.value).body
+        if isinstance(body, OrderConfirmation):
+            order_ends.setdefault(body.intent_id, []).append(body)
+        else:
+            action_ends[body.intent_id] = body
+    return Books(orders, actions, order_ends, action_ends)
+
+
+def audit(run: Trial, bus: Bus) -> Books:
+    """No duplicate order, no lost fill, no double repayment: the bus against the exchange."""
+    books = read_books(bus)
+    at_venue = get(f"{run.sim}/sim/orders?account={OURS}")["orders"]
+    owner = {
+        end.client_order_id: intent
+        for intent, ends in books.order_ends.items() for end in ends if end.client_order_id
+    }
+    links = Counter(row["orderLinkId"] for row in at_venue)
+    assert max(links.values()) == 1, f"sent twice: {links.most_common(3)}"
+    strangers = [link for link in links if link not in owner]
+    assert not strangers, f"orders at the exchange that no decision explains: {strangers}"
+    per_intent = Counter(owner[link] for link in links)
+    filled: dict[str, Decimal] = {}
+    for row in at_venue:
+        intent = owner[row["orderLinkId"]]
+        filled[intent] = filled.get(intent, Decimal(0)) + Decimal(row["cumExecQty"])
+    for intent, count in per_intent.items():
+        last = books.order_ends[intent][-1]
+        order = books.orders[intent]
+        assert last.is_terminal, f"{intent} never ended: {last.status}"
+        assert filled[intent] <= order.qty, f"{intent} filled more than was wanted"
+        assert last.filled_qty == filled[intent], f"{intent} lost a fill"
+        assert sum(fill.qty for fill in last.fills) == last.filled_qty
+        assert count == 1 or filled[intent] < order.qty or count <= 3
+    _audit_treasury(run, books)
+    return books
+
+
+def _audit_treasury(run: Trial, books: Books) -> None:
+    ours = get(f"{run.sim}/sim/state")["accounts"][OURS]
+    done = [end for end in books.action_ends.values() if end.stage is TreasuryStage.DONE]
+    repaid = [end for end in done if end.kind_of is TreasuryKind.REPAY]
+    borrowed = [end for end in done if end.kind_of is TreasuryKind.BORROW]
+    assert ours["repayments"] == len(repaid), "a repayment was doubled or lost"
+    assert ours["borrows"] == len(borrowed) , "a borrowing was doubled or lost"
+
+
+def assert_explained(books: Books, bus: Bus) -> None:
+    """Every fill traces back to one decision, its assessment and the tick behind it."""
+    for intent, ends in books.order_ends.items():
+        if not ends[-1].fills:
+            continue
+        chain = explain(bus, ends[-1].client_order_id)
+        kinds = Counter(type(link.envelope.body).__name__ for link in chain)
+        assert kinds["PlaceOrder"] == 1, f"{intent}: {kinds}"
+        assert kinds["RiskAssessment"] >= 1, f"{intent}: {kinds}"
+        assert kinds["OrderConfirmation"] >= 1, f"{intent}: {kinds}"
+        assert kinds["MarketTick"] >= 1, f"{intent}: {kinds}"
+
+
+def assert_replays(run: Trial, bus: Bus) -> int:
+    """The journal folds again to the same bytes; the number of steps."""
+    rows = {record.key: record.value for record in bus.read("step_rows")}
+    services = folded(load(run.env, env_file=None))
+    result = replay((record.value for record in bus.read("steps")), rows, services)
+    assert result.differences == []
+    assert result.skipped == 0
+    return result.steps
+
+
+def assert_story(run: Trial) -> None:
+    """The demo's promise: the twin dies, ours hedges, harvests, repays and comes back."""
+    twin_ltvs = [float(m.twin["ltv"]) for m in run.moments]
+    for threshold in (0.65, 0.80, 0.90):
+        assert max(twin_ltvs) > threshold
+    assert run.moments[-1].twin["liquidated"]
+    first = next(m for m in run.moments if m.ours["orders"])
+    last = run.moments[-1].ours
+    assert float(first.ours["ltv"]) < 0.70, "hedged too late"
+    assert last["repayments"] >= 3
+    assert not last["liquidated"]
+    assert float(last["ltv_max"]) <= 0.80
+    assert float(last["ltv"]) <= 0.66
+    assert float(last["unified_equity_usd"]) > 0
+    assert float(last["equity_usd"]) >= 1.7 * float(run.moments[-1].twin["equity_usd"])
+
+
+def assert_on_target(bus: Bus) -> None:
+    """The position held at the end is what the last decision wants, within the band."""
+    policy = load({}, env_file=None).policy("main").hedge
+    last = [codec.decode(r.value).body for r in bus.read("hedge_decisions")][-1]
+    assert abs(last.held - min(last.target, last.h_cap)) <= policy.no_trade_band
