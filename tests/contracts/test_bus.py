@@ -28,8 +28,6 @@ from hedgelock.errors import BusError, Fenced
 from hedgelock.ports import Outgoing, Session
 from hedgelock.topics import JOURNAL, JOURNAL_ROWS, PARTITIONS, partition_of
 
-pytest_plugins = ["kafka_broker"]
-
 
 @pytest.fixture(params=["embedded", pytest.param("kafka", marks=pytest.mark.kafka)])
 def log(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Log]:

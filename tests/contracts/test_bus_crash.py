@@ -12,8 +12,6 @@ import pytest
 from bus_fold import ACCOUNTS, feed, live, outcome
 from bus_logs import EmbeddedLog, KafkaLog, Log
 
-pytest_plugins = ["kafka_broker"]
-
 INPUTS = 4
 CALLS = {"open", "poll", "restore", "commit", "rewind", "close"}
 

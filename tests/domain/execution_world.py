@@ -53,6 +53,8 @@ from hedgelock.domain.treasury import Pocket, TreasuryAction, TreasuryConfirmati
 D = Decimal
 T0 = 1_700_000_000_000
 PERP = "linear:BTCUSDT"
+LATE_MS = 1_900
+"""How long a request may be on its way: less than the executor waits before it believes absence."""
 LOG = "00112233445566778899aabbccddeeff"
 
 
@@ -167,7 +169,8 @@ class FakeVenue:
     """An honest venue. `depth`: what the book gives to an intent's orders, in turn; then everything.
 
     `faults`: what happens to the next requests, in turn; then nothing. "lost": not received,
-    DOUBTFUL. "unheard": received, DOUBTFUL. "busy", "refused", "query_failed": as the words say.
+    DOUBTFUL. "unheard": received, DOUBTFUL. "late": DOUBTFUL, received LATE_MS after (`arrive`).
+    "busy", "refused", "query_failed": as the words say.
     `pending`: how many times a transfer or loan action is "processing" before it is done.
     """
 
@@ -182,6 +185,7 @@ class FakeVenue:
     transfers: dict[str, SendTransfer] = field(default_factory=dict)
     loans: list[tuple[SendLoanAction, int, str]] = field(default_factory=list)
     pushes: deque[Message] = field(default_factory=deque)
+    late: deque[tuple[int, Effect]] = field(default_factory=deque)
     sends: list[Effect] = field(default_factory=list)
     _execs: int = 0
     _waits: dict[str, int] = field(default_factory=dict)
@@ -215,10 +219,18 @@ class FakeVenue:
             return self._asked(effect)
         if fault == "lost":
             return self._answer(effect, Outcome.DOUBTFUL)
+        if fault == "late":
+            self.late.append((self.now_ms + LATE_MS, effect))
+            return self._answer(effect, Outcome.DOUBTFUL)
         if fault == "refused":
             return self._answer(effect, Outcome.REFUSED, code="110007", text="no margin")
         answer = self._received(effect)
         return self._answer(effect, Outcome.DOUBTFUL) if fault == "unheard" else answer
+
+    def arrive(self) -> None:
+        """Receive what was on its way long enough; nobody waits for the answers."""
+        while self.late and self.late[0][0] <= self.now_ms:
+            self._received(self.late.popleft()[1])
 
     def _answer(self, effect: Effect, outcome: Outcome, **more: Any) -> Message:
         common: dict[str, Any] = {

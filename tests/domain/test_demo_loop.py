@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from decimal import Decimal
+from functools import partial
+from typing import Any
 
 from hedge_world import D, World
 
-from hedgelock.domain.treasury import TreasuryKind
+from hedgelock.domain.message import Message
+from hedgelock.domain.order import PlaceOrder
+from hedgelock.domain.treasury import TreasuryAction, TreasuryKind
 
 
 def price_at(quarter_s: int) -> Decimal:
@@ -76,3 +81,45 @@ def test_harvesting_conserves_what_the_account_owns() -> None:
         carried += (world.price - price) * (held + D("1.1"))
     # Ticks act after the price moved, so what was held at the old price earns the move.
     assert abs(before + carried - world.fees - world.total) < D("0.01")
+
+
+def test_the_demo_survives_a_slow_exchange() -> None:
+    """Fills 250 ms and balances a second late: no double order, no margin call, the same shape.
+
+    Slices are realised one settled read after the other, so at 350 USDT/s of fall LTV runs ahead to
+    .80, where what is ready is repaid at once.
+    """
+    world = World()
+    world.deliver(*world.facts())
+    due: list[tuple[int, Callable[[], list[Message]]]] = []
+
+    def one(make: Callable[[Any], Message], of: Any) -> list[Message]:
+        return [make(of)]
+
+    def take(messages: list[Message], at: int) -> None:
+        for message in messages:
+            for output in world.step(message).outputs:
+                match output.message:
+                    case PlaceOrder() as order:
+                        due.append((at + 1, partial(one, world.fill, order)))
+                        due.append((at + 4, world.facts))
+                    case TreasuryAction() as action:
+                        due.append((at + 2, partial(one, world.pay, action)))
+                        due.append((at + 5, world.facts))
+
+    for quarter_s in range(481):
+        world.now_ms += 250
+        world.price = price_at(quarter_s)
+        world.ltv_max = max(world.ltv_max, world.ltv)
+        if quarter_s % 20 == 0:
+            take(world.facts(), quarter_s)
+        ready = [make for at, make in due if at <= quarter_s]
+        due = [(at, make) for at, make in due if at > quarter_s]
+        for make in ready:
+            take(make(), quarter_s)
+        take([world.assessment()], quarter_s)
+        assert -world.collateral - world.coins <= world.position <= 0
+    assert world.ltv_max < D("0.82")
+    assert world.ltv <= D("0.66")
+    assert sum(a.kind_of is TreasuryKind.REPAY for a in world.money) >= 3
+    assert D(25_000) <= world.total <= D(27_000)

@@ -299,6 +299,20 @@ STORIES: dict[str, tuple[dict[str, Any], str]] = {
         doubtful                    | unknown?            | -
         absent                      | pending             | Send
     """),
+    "news while a question is open": ({}, """
+        place                       | pending             | Send
+        doubtful                    | unknown?            | Query
+        row new                     | new                 | -
+        +2000                       | new                 | -
+        facts new 0                 | new                 | -
+        +4000                       | new                 | Query
+    """),
+    "cancelled in the pause before the second try": ({}, """
+        place                       | pending             | Send
+        row cancelled 0             | pending             | -
+        cancel                      | expired*            | -
+        reset                       | expired*            | -
+    """),
     "a question that is never answered": ({}, """
         place                       | pending             | Send
         doubtful                    | unknown?            | Query

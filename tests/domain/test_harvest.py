@@ -207,6 +207,36 @@ def test_a_rest_below_the_minimum_is_left_to_the_next_payment() -> None:
     assert the_money(s).amount == D(1_900) - D("0.5") * 42
 
 
+def under_way(**changes: Any) -> Situation:
+    """A realisation decided on settled money, of which 700 USDT are still to come."""
+    base: dict[str, Any] = {"is_settled": False, "realising": D(700)}
+    return situation(
+        "42000", debt="31500", short="0.5", entry="50000", equity="4500", cash="500",
+        **(base | changes),
+    )
+
+
+def test_a_realisation_going_on_does_not_wait_for_balances() -> None:
+    """Slices follow each other as fast as they fill; each says how much is left after it."""
+    (action,) = money(under_way()).actions
+    assert isinstance(action, OrderAction)
+    gain = D(8_000) - 84_000 * D("0.00055")
+    assert (action.qty, action.realise_rest) == (D("0.05"), 700 - D("0.05") * gain)
+    (last,) = money(under_way(realising=D(100))).actions
+    assert isinstance(last, OrderAction)
+    assert (last.qty, last.realise_rest) == (D("0.013"), D(0))
+
+
+@pytest.mark.parametrize("changes", [
+    {"has_hedge_order": True}, {"has_treasury": True}, {"may_order": False},
+    {"confidence": Confidence.STALE}, {"reopen_qty": D("0.05")}, {"realising": D(0)},
+])
+def test_a_realisation_going_on_still_waits_for_its_orders(changes: dict[str, Any]) -> None:
+    """One slice at a time, reopened before the next, on fresh figures, never beside money."""
+    assert not money(under_way(**changes)).actions
+    assert not money(under_way(), is_lowering=True).actions
+
+
 @pytest.mark.parametrize("changes", [
     {"entry": "41000"},
     {"entry": None, "short": "0"},
@@ -329,7 +359,6 @@ def test_money_conserves_n_and_never_overdraws(s: Situation, is_lowering: bool) 
             case TreasuryKind.TRANSFER_TO_UNIFIED:
                 fund, equity = fund - moved, equity + moved
             case _:
-                debt, fund = debt - loan, fund
                 assert loan <= have.collateral_qty * s.index_price
                 continue
         assert debt >= 0
@@ -340,6 +369,8 @@ def test_money_conserves_n_and_never_overdraws(s: Situation, is_lowering: bool) 
 
 @given(situations(), st.booleans())
 def test_no_money_moves_unsettled_or_twice(s: Situation, is_lowering: bool) -> None:
-    """Nothing is decided about money while something is under way or just failed."""
+    """No loan action or transfer is decided while something is under way."""
     assume(not s.is_settled or s.has_treasury)
-    assert not money(s, is_lowering=is_lowering).actions
+    actions = money(s, is_lowering=is_lowering).actions
+    assert not any(isinstance(a, MoneyAction) for a in actions)
+    assert not actions or (s.realising > 0 and not s.has_treasury)

@@ -286,7 +286,7 @@ def test_a_slice_is_never_closed_beside_another_order() -> None:
     (action,) = decide(s).actions
     assert isinstance(action, OrderAction)
     assert action.side is Side.SELL
-    (action,) = decide(s._replace(exposure=held("0.5"), entry_price=D(50_000))).actions
+    (action,) = decide(s._replace(exposure=held("0.6"))).actions
     assert isinstance(action, OrderAction)
     assert action.reason.value == "harvest_realise"
 
@@ -303,6 +303,13 @@ def test_money_waits_while_the_pocket_itself_owes() -> None:
     s = situation("60000", equity="-100", coins="0.1", debt="30000")
     done = decide(s)
     assert [a.reason.value for a in done.actions] == ["quote_covered"]
+
+
+def test_without_loan_and_collateral_a_short_is_brought_home() -> None:
+    """Nothing owed, nothing pledged: no protection is needed and nothing beyond b may be short."""
+    made = short(world("60000", debt=D(0), collateral=D(0)), "0.3", "55000")
+    order = next(m for m in acts(made.step(made.assessment())) if isinstance(m, PlaceOrder))
+    assert (order.side, order.qty, order.reduce_only) == (Side.BUY, D("0.3"), True)
 
 
 def test_repeated_confirmations_bring_nothing() -> None:
@@ -485,10 +492,10 @@ def test_the_multiplier_never_touches_the_protective_part() -> None:
 @pytest.mark.parametrize("cause", ["no funding", "old funding", "halted", "stale"])
 def test_discretionary_size_is_frozen_while_something_is_missing(cause: str) -> None:
     """Without funding, safety's leave or fresh inputs it neither grows nor shrinks."""
-    for held in ("0", "0.05"):
+    for qty in ("0", "0.05"):
         made = ladder_world("55000")
-        if held != "0":
-            short(made, held, "55000")
+        if qty != "0":
+            short(made, qty, "55000")
         assessment = made.assessment()
         assert made.tables.funding_row is not None
         if cause == "no funding":
@@ -670,7 +677,7 @@ def test_a_failed_repayment_leaves_its_money_in_fund_and_is_finished_from_there(
         ts_confirmed_ms=made.now_ms,
     )
     made.step(failed)
-    for order in [o for o in made.memory.orders]:
+    for order in list(made.memory.orders):
         made.step(confirmation(
             PlaceOrder(account=ACCOUNT, intent_id=order.intent_id, instrument=PERP,
                        side=order.side, qty=order.qty, reduce_only=False, protective=True,

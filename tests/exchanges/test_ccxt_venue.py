@@ -194,6 +194,19 @@ async def test_a_cut_connection_is_doubt_and_never_sent_twice(
         assert len(stub.requests) == 1
 
 
+async def test_a_kept_connection_that_dies_does_not_repeat_a_post(
+    stub: Stub, transport: Any
+) -> None:
+    """On a reused connection a HTTP library may try again by itself: not for what moves money."""
+    stub.answer("/v5/account/info", {})
+    stub.drop("/v5/order/create")
+    made = venue(stub.port, transport=transport)
+    await made.get("/v5/account/info")
+    with pytest.raises(OutcomeUnknown):
+        await made.call("POST", "/v5/order/create", {"a": "b"})
+    assert stub.count("/v5/order/create") == 1
+
+
 async def test_nobody_listens_is_doubt(unused_tcp_port: int, transport: Any) -> None:
     """A refused connection is treated like a lost one."""
     with pytest.raises(OutcomeUnknown):

@@ -359,9 +359,8 @@ async def test_a_bug_stops_the_collector_loudly() -> None:
     collector = Collector(
         venue, memory, CLOCK, coins=[], instruments=["linear:BTCUSDT"], policy=QUICK
     )
-    with pytest.raises(ExceptionGroup) as caught:
+    with pytest.raises(ZeroDivisionError):
         await asyncio.wait_for(collector.run(), 5)
-    assert caught.group_contains(ZeroDivisionError) if hasattr(caught, "group_contains") else True
     assert memory.flushed == 1
 
 

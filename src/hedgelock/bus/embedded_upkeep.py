@@ -229,7 +229,8 @@ class Upkeep:
                     free = int(db.execute("PRAGMA freelist_count").fetchone()[0])
                     if free <= _FREE_PAGES_MIN or self._stopping.is_set():
                         return
-                    db.execute(f"PRAGMA incremental_vacuum({_PIECE})").fetchall()
+                    # A row without columns per page: `execute` would stop after the first one.
+                    db.executescript(f"PRAGMA incremental_vacuum({_PIECE})")
                 except sqlite3.Error as error:
                     raise translate(error, self._store.path) from error
                 self._store.pages_written += _PIECE

@@ -171,10 +171,11 @@ class WholeReader:
         """Ask for the leaders of topics that are new here: librdkafka does so once a second."""
         if topics <= self._met:
             return
-        try:
-            self._consumer.list_topics(timeout=CONNECT_TIMEOUT_S)
-        except KafkaException as error:
-            raise translate(error.args[0], "reading") from error
+        for topic in topics - self._met:
+            try:
+                self._consumer.list_topics(topic, timeout=CONNECT_TIMEOUT_S)
+            except KafkaException:  # only an acceleration: the read itself tells what is wrong
+                return
         self._met |= topics
 
     def _chunk(self) -> Sequence[Any]:

@@ -66,6 +66,8 @@ def claim(situation: Situation) -> Claim:
 
 def plan(situation: Situation, wish: Claim, *, is_lowering: bool) -> Plan:
     """What to do about money. `is_lowering`: the short is still above h_cap(U − x)."""
+    if wish.need > 0 and situation.realising > 0 and not situation.is_settled:
+        return _go_on(situation, is_lowering=is_lowering)
     if wish.need > 0:
         action = _harvest(situation, wish, is_lowering=is_lowering)
     else:
@@ -113,6 +115,21 @@ def _harvest(situation: Situation, wish: Claim, *, is_lowering: bool) -> Plan:
     return Plan((), HedgeReason.BELOW_MINIMUM)
 
 
+def _go_on(situation: Situation, *, is_lowering: bool) -> Plan:
+    """The next slice of a realisation under way.
+
+    The whole was decided on settled money; its slices follow each other as fast as they fill, since
+    in a fall the claim grows while balances are being read.
+    """
+    waits = is_lowering or situation.has_hedge_order or situation.has_treasury
+    if waits or not (situation.is_fresh and situation.may_order):
+        return Plan((), HedgeReason.SETTLING)
+    action = _close(situation, situation.realising)
+    if action is None:
+        return Plan((), HedgeReason.SETTLING)
+    return Plan((action,), HedgeReason.HARVEST_REALISE)
+
+
 def _slice(
     situation: Situation, *, limit: Decimal, released: Decimal, least: Decimal
 ) -> OrderAction | None:
@@ -121,16 +138,26 @@ def _slice(
     Closing frees cash only where cash is what is short (not margin), and is worth its fees only
     when all that can be realised makes a payment of `least`. Coins, ≤ the band.
     """
-    held, lot = situation.balances, situation.instrument.lot_size
-    short, entry = situation.exposure.low, situation.entry_price
-    is_margin_bound = held.withdrawable + ONE < held.cash
-    if entry is None or short <= 0 or is_margin_bound or situation.reopen_qty > 0:
+    held = situation.balances
+    if held.withdrawable + ONE < held.cash:  # bound by margin
         return None
-    gain = entry - situation.mark_price - 2 * situation.mark_price * situation.instrument.taker_fee
     missing = limit - min(released, held.cash)
-    if missing < CENT or gain <= 0:
+    most = situation.exposure.low * _gain(situation)
+    if min(limit, min(released, held.cash) + most) < least:
         return None
-    if min(limit, min(released, held.cash) + short * gain) < least:
+    return _close(situation, missing)
+
+
+def _gain(situation: Situation) -> Decimal:
+    """What closing and reopening one coin of the short realises now, USDT; ≤ 0 = a loss."""
+    entry, mark = situation.entry_price, situation.mark_price
+    return ZERO if entry is None else entry - mark - 2 * mark * situation.instrument.taker_fee
+
+
+def _close(situation: Situation, missing: Decimal) -> OrderAction | None:
+    """Close as much as realises `missing` USDT, at most the band; None = nothing to gain."""
+    lot, short, gain = situation.instrument.lot_size, situation.exposure.low, _gain(situation)
+    if missing < CENT or gain <= 0 or short <= 0 or situation.reopen_qty > 0:
         return None
     largest = max(situation.policy.no_trade_band, situation.instrument.qty_min)
     qty = floor_to(min(largest, ceil_to(missing / gain, lot), short), lot)
@@ -138,7 +165,7 @@ def _slice(
         return None
     return OrderAction(
         Side.BUY, qty, reduce_only=True, protective=True, purpose=Purpose.REALISE,
-        reason=HedgeReason.HARVEST_REALISE,
+        reason=HedgeReason.HARVEST_REALISE, realise_rest=max(ZERO, missing - qty * gain),
     )
 
 

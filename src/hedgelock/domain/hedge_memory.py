@@ -73,6 +73,8 @@ class HedgeMemory(msgspec.Struct, frozen=True, kw_only=True):
     """Balances asked for at or before this moment (our clock) may miss something."""
     reopen_qty: Decimal = ZERO
     """Closed to realise a gain and not yet ordered back, coins."""
+    realising: Decimal = ZERO
+    """What is left of a realisation that was decided on settled money, USDT."""
     order_pause: Pause = NO_PAUSE
     money_pause: Pause = NO_PAUSE
     mode: SafetyMode = SafetyMode.ACTIVE
@@ -319,6 +321,7 @@ def situation(memory: HedgeMemory, tables: Tables, now: Now) -> Situation | Hedg
         has_spot_order=any(w.instrument == hedge.spot_instrument for w in memory.orders),
         has_hedge_order=any(w.instrument == hedge.instrument for w in memory.orders),
         reopen_qty=memory.reopen_qty,
+        realising=memory.realising,
         may_order=not memory.order_pause.holds(now.now_ms, risk.assessed_ts_ms),
         may_move=not memory.money_pause.holds(now.now_ms, risk.assessed_ts_ms),
     )

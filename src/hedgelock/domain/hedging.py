@@ -181,9 +181,19 @@ def _publish(
     # What a slice closed was ordered back by this decision, or is no longer wanted.
     reopen = memory.reopen_qty if why.decision is None else ZERO
     memory = _replace(
-        memory, orders=orders, treasury=treasury, reason=why.reason, reopen_qty=reopen
+        memory, orders=orders, treasury=treasury, reason=why.reason, reopen_qty=reopen,
+        realising=_realising(memory, actions, why),
     )
     return Step(memory, tuple(outputs), hold=_hold(memory, policy, now))
+
+
+def _realising(memory: HedgeMemory, actions: tuple[Action, ...], why: Why) -> Decimal:
+    """What a realisation has still to bring: renewed by its slices, over once money is settled."""
+    for action in actions:
+        if isinstance(action, OrderAction) and action.purpose is Purpose.REALISE:
+            return action.realise_rest
+    is_over = why.situation is None or why.situation.is_settled
+    return ZERO if is_over else memory.realising
 
 
 def _order(

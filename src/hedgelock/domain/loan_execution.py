@@ -109,6 +109,8 @@ def on_answer(
     """What an answer to a send or a question tells about one half."""
     if not leg.state.is_open:
         return leg
+    if answer.ts_seen_ms < leg.asked_ts_ms and answer.outcome is not Outcome.DONE:
+        return leg  # older than the question that is open: it answers something before
     if leg.asked_ts_ms and answer.outcome in _NOTHING_LEARNED:
         # No question is open while a send is under way: this is the question's own fate.
         later = _on_query_failed(leg, scene)

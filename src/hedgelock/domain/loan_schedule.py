@@ -136,8 +136,6 @@ def _loan(item: TreasuryIntent) -> SendLoanAction:
 def _question(
     item: TreasuryIntent, name: str, leg: Leg, scene: Scene, effects: list[Effect]
 ) -> Leg:
-    if leg.asked_ts_ms and scene.now_ms < leg.asked_ts_ms + QUESTION_LOST_MS:
-        return replace(leg, ask_at_ms=leg.asked_ts_ms + QUESTION_LOST_MS)
     action = item.action
     final_from = leg.absent_from_ms
     if leg.asked_ts_ms or leg.state is LegState.SENT:

@@ -53,6 +53,9 @@ _SEEN = {
 }
 """What a venue's row says. A status the adapter could not read (UNKNOWN) says nothing."""
 
+_TO_QUESTIONS = frozenset({Outcome.ABSENT, Outcome.QUERY_FAILED, Outcome.BUSY})
+"""Outcomes that a fruitless question may have."""
+
 
 # ---------------------------------------------------------------- start and cancel
 
@@ -137,6 +140,8 @@ def on_answer(attempt: Attempt, answer: OrderAnswer, scene: Scene, deadline_ms: 
     """
     if answer.is_cancel:
         return _on_cancel_answer(attempt, answer, scene)
+    if answer.ts_seen_ms < attempt.asked_ts_ms and answer.outcome in _TO_QUESTIONS:
+        return attempt  # older than the question that is open: it answers another one
     match answer.outcome:
         case Outcome.ACCEPTED | Outcome.DONE:
             return _on_accepted(attempt, answer)
@@ -343,12 +348,10 @@ def on_answered(attempt: Attempt, order: OrderIntent, scene: Scene) -> Attempt:
     """A question brought a row (taken in before): close it, and go on with a cancel if wanted."""
     if not attempt.asked_ts_ms:
         return attempt
-    closed = replace(attempt, asked_ts_ms=0)
-    if closed.is_settled:
-        return replace(closed, ask_at_ms=None)
-    wants_cancel = order.is_cancelling and not closed.status.is_terminal
+    # A settled order has no open question (`_timed`), so this one has something left to find out.
+    wants_cancel = order.is_cancelling and not attempt.status.is_terminal
     return replace(
-        closed, ask_at_ms=scene.ask_again_ms(attempt.asks),
+        attempt, asked_ts_ms=0, ask_at_ms=scene.ask_again_ms(attempt.asks),
         cancel_at_ms=scene.now_ms if wants_cancel else None,
     )
 

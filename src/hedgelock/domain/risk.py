@@ -308,6 +308,12 @@ def _published(scene: Scene, verdict: _Verdict, view: AccountView, now_ms: int) 
     )
 
 
+def _has_moved(value: Decimal | None, last: Decimal | None, least: Decimal) -> bool:
+    if value is None or last is None:
+        return value is not last
+    return abs(value - last) >= least
+
+
 def _is_news(fresh: Published, last: Published | None, limits: RiskPolicy) -> bool:
     if (
         last is None
@@ -319,12 +325,8 @@ def _is_news(fresh: Published, last: Published | None, limits: RiskPolicy) -> bo
         or fresh.quantities != last.quantities
         or fresh.ts_ms - last.ts_ms >= HEARTBEAT_MS
         or len(fresh.prices) != len(last.prices)
+        or _has_moved(fresh.ltv, last.ltv, limits.publish_ltv_step)
     ):
-        return True
-    if fresh.ltv is None or last.ltv is None:
-        if fresh.ltv is not last.ltv:
-            return True
-    elif abs(fresh.ltv - last.ltv) >= limits.publish_ltv_step:
         return True
     share = limits.publish_price_step
     for (name, mark, index), (name_last, mark_last, index_last) in zip(

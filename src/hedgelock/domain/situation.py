@@ -122,6 +122,8 @@ class Situation(NamedTuple):
     has_spot_order: bool
     has_hedge_order: bool
     reopen_qty: Decimal
+    realising: Decimal
+    """What is left of a realisation that was decided on settled money, USDT."""
     may_order: bool
     """False shortly after an order that came to nothing."""
     may_move: bool
@@ -158,6 +160,8 @@ class OrderAction(NamedTuple):
     protective: bool
     purpose: Purpose
     reason: HedgeReason
+    realise_rest: Decimal = ZERO
+    """A slice: what further slices have to realise, USDT."""
 
 
 class MoneyAction(NamedTuple):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator, Coroutine, Sequence
+from decimal import Decimal
 from typing import Any, NamedTuple, TypeVar
 
 from hedgelock.domain.account import (
@@ -75,7 +76,22 @@ CAPABILITIES = {
     "sim": Capabilities(
         loans=True, transfers=True, spot=True, trade_socket=False, private_stream=True
     ),
+    "paper": Capabilities(
+        loans=True, transfers=True, spot=True, trade_socket=False, private_stream=True
+    ),
 }
+
+
+_TAKER, _MAKER, _SPOT = Decimal("0.00055"), Decimal("0.0002"), Decimal("0.001")
+
+MODE_SETTINGS = {
+    # Demo trading has neither user/query-api nor fee-rate: VIP 0 fees are assumed there.
+    "demo": BybitSettings(
+        check_key=False,
+        fees={"linear": (_TAKER, _MAKER), "inverse": (_TAKER, _MAKER), "spot": (_SPOT, _SPOT)},
+    ),
+}
+"""Settings of modes that need other than the default."""
 
 
 def simulator_addresses(host: str = "127.0.0.1", port: int = 8010) -> Addresses:
@@ -98,6 +114,11 @@ class BybitExchange:
         transport: Transport | None = None, on_limits: OnLimits | None = None,
         on_bad: OnBad = _ignore_bad, seed: int | None = None,
     ) -> None:
+        """Everything that differs between modes is given here.
+
+        `on_bad` (topic, reason, raw) hears of every payload that could not be read; it may be set
+        later, to `Collector.quarantine`. Use the object on one asyncio loop.
+        """
         self.account = account
         self.capabilities = capabilities
         self.bad_messages = 0
@@ -107,7 +128,7 @@ class BybitExchange:
         self._clock = clock
         self._own_transport = transport is None
         self._transport = transport if transport is not None else AiohttpTransport()
-        self._on_bad_callback = on_bad
+        self.on_bad = on_bad
         self._rng = random.Random(seed)
         self._venue = CcxtVenue(
             "bybit", credentials, base_url=addresses.rest, dialect=BybitDialect(),
@@ -169,7 +190,7 @@ class BybitExchange:
 
     def _bad(self, topic: str, reason: str, raw: bytes) -> None:
         self.bad_messages += 1
-        self._on_bad_callback(topic, reason, raw)
+        self.on_bad(topic, reason, raw)
 
     async def _read_as(self, name: str, read: Coroutine[Any, Any, T]) -> T:
         """Await a read; a payload that cannot be read is counted and raised as a VenueError."""

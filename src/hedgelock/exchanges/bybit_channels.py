@@ -259,6 +259,9 @@ class PrivateChannel:
                 event = self._event(topic, row, seen)
             except BadMessage as error:
                 self._on_bad(topic, str(error), _bytes(raw))
+                if topic in ("order", "execution") and _may_be_ours(row):
+                    # Something about an order of ours was missed: as after a gap, it must be read.
+                    self._out.put(self._reset())
                 continue
             if event is not None:
                 self._out.put(event)
@@ -278,6 +281,14 @@ class PrivateChannel:
                 ts_seen_ms=seen.ts_seen_ms,
             )
         raise row.bad("topic", f"unknown topic {topic}")
+
+
+def _may_be_ours(row: Row) -> bool:
+    """False only for a row that says that it has no client order id."""
+    try:
+        return row.text("orderLinkId") != ""
+    except BadMessage:
+        return True
 
 
 def _bytes(raw: str | bytes) -> bytes:

@@ -177,9 +177,16 @@ class Collector:
             loops.append(("reference", self._reference_loop))
         if self._ledger is not None:
             loops.append(("account_ledger", self._ledger_loop))
-        async with asyncio.TaskGroup() as group:
-            for name, loop in loops:
-                group.create_task(self._mended(name, loop), name=f"collector-{name}")
+        tasks = [asyncio.create_task(self._mended(name, loop)) for name, loop in loops]
+        try:
+            # A loop ends only by a bug: its exception ends the collector, loudly and as it is.
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _mended(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
         """Run `work` until it ends by itself, whatever the exchange or the bus does meanwhile."""

@@ -1,0 +1,183 @@
+"""operator: signed, shown before, checked after."""
+
+from __future__ import annotations
+
+import http.server
+import io
+import threading
+from collections.abc import Callable, Iterator
+from decimal import Decimal as D
+
+import msgspec
+import pytest
+
+from cli.cli_story import Cli, Log, positions, risk
+from hedgelock.cli import kill_preview
+from hedgelock.domain.policy import Policy
+from hedgelock.domain.safety import (
+    OperatorCommand,
+    SafetyMode,
+    SafetyReason,
+    SafetyState,
+    verify,
+)
+
+KEY = b"hedgelock-sim-operator"
+_MODES = {"halt": SafetyMode.HALTED, "resume": SafetyMode.ACTIVE, "kill": SafetyMode.KILLED}
+
+
+class Safety:
+    """A safety service at its door: keeps commands and answers on the log as told."""
+
+    def __init__(self, log: Log, port: int) -> None:
+        self.commands: list[OperatorCommand] = []
+        self.status = 200
+        self.refusal = ""
+        self._log = log
+        safety = self
+
+        class Door(http.server.BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                self.send_response(safety.status)
+                self.send_header("Content-Length", "2")
+                self.end_headers()
+                self.wfile.write(b"{}")
+                if safety.status == 200:
+                    safety.take(msgspec.json.decode(body, type=OperatorCommand))
+
+            def log_message(self, format: str, *args: object) -> None:
+                pass
+
+        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", port), Door)
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True)
+        self._thread.start()
+
+    def take(self, command: OperatorCommand) -> None:
+        """Obey, or refuse with `refusal`."""
+        self.commands.append(command)
+        text = f"{command.action.value} {command.command_id} refused: {self.refusal}"
+        self._log.put("safety_state", command.account, SafetyState(
+            account=command.account, version=len(self.commands),
+            mode=SafetyMode.ACTIVE if self.refusal else _MODES[command.action.value],
+            reason=SafetyReason.OPERATOR_HALT, flatten=command.flatten,
+            command_id="" if self.refusal else command.command_id,
+            text=text if self.refusal else "", since_ts_ms=1,
+        ), f"safety:{command.account}:{len(self.commands)}.0")
+
+    def close(self) -> None:
+        """Close the door."""
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+@pytest.fixture
+def safety(log: Log, ports: dict[str, int]) -> Iterator[Safety]:
+    """Safety's HTTP door beside a log."""
+    door = Safety(log, ports["HTTP__SAFETY_PORT"])
+    yield door
+    door.close()
+
+
+def test_halt_is_signed_and_takes_effect(cli: Cli, safety: Safety) -> None:
+    """The command carries the operator's signature, and its effect is shown."""
+    said = cli("operator", "halt")
+    assert said.code == 0
+    assert "main is HALTED" in said.out
+    (command,) = safety.commands
+    assert verify(command, KEY)
+    assert (command.account, command.flatten) == ("main", False)
+
+
+def test_every_command_has_an_id_of_its_own(cli: Cli, safety: Safety) -> None:
+    """Safety consumes an id once: two commands never share one."""
+    cli("operator", "halt")
+    cli("operator", "resume")
+    assert len({command.command_id for command in safety.commands}) == 2
+
+
+def test_a_refusal_is_said(cli: Cli, safety: Safety) -> None:
+    """What safety refuses is an error with its reason."""
+    safety.refusal = "already halted"
+    said = cli("operator", "halt")
+    assert said.code == 1
+    assert "refused to halt main" in said.err and "already halted" in said.err
+
+
+def test_a_wrong_key_is_said(cli: Cli, safety: Safety) -> None:
+    """A signature that is not the operator's points at OPERATOR__KEY."""
+    safety.refusal = "signature is not the operator's"
+    assert "OPERATOR__KEY" in cli("operator", "halt").err
+
+
+def test_an_http_error_is_said(cli: Cli, safety: Safety) -> None:
+    """A door that answers with an error did not take the command."""
+    safety.status = 422
+    said = cli("operator", "halt")
+    assert said.code == 1 and "HTTP 422" in said.err
+
+
+def test_without_an_engine_nothing_is_pretended(cli: Cli, log: Log) -> None:
+    """Where nothing listens, the operator is told that the command was not delivered."""
+    said = cli("operator", "halt")
+    assert said.code == 1
+    assert "not delivered" in said.err and "exchange" in said.err
+
+
+def test_no_effect_in_time_is_said(
+    cli: Cli, safety: Safety, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A command that was delivered and shows no effect is neither success nor failure: it is said."""
+    monkeypatch.setattr("hedgelock.cli.operate.EFFECT_TIMEOUT_S", 0.0)
+    ignore: Callable[[OperatorCommand], None] = safety.commands.append
+    monkeypatch.setattr(safety, "take", ignore)
+    said = cli("operator", "halt")
+    assert said.code == 1
+    assert "may still be taken up" in said.err
+
+
+def test_kill_needs_a_yes(cli: Cli, safety: Safety, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Off a terminal nobody can type the account's name: without --yes nothing is sent."""
+    monkeypatch.setattr("sys.stdin", io.StringIO())
+    said = cli("operator", "kill")
+    assert said.code == 2
+    assert safety.commands == []
+
+
+def test_kill_shows_what_it_means(cli: Cli, story: Log, safety: Safety) -> None:
+    """Before a kill the LTV after it stands on the screen; --flatten travels with the command."""
+    said = cli("operator", "kill", "--flatten", "--yes")
+    assert said.code == 0
+    assert "close the hedge of 0.3000 BTC" in said.out and "95.0 %  beyond the margin call" in said.out
+    assert "main is KILLED" in said.out and "being closed" in said.out
+    assert safety.commands[0].flatten
+
+
+def test_kill_of_an_unassessed_account(cli: Cli, safety: Safety) -> None:
+    """Where the LTV is unknown, that is said instead of a number."""
+    assert "not known here" in cli("operator", "kill", "--yes").out
+
+
+def test_unknown_account(cli: Cli, safety: Safety) -> None:
+    """An account that is not configured is the caller's mistake."""
+    said = cli("operator", "halt", "--account", "spare")
+    assert said.code == 2 and "main" in said.err
+    assert safety.commands == []
+
+
+def test_unhedged_ltv_takes_the_gain_out_again() -> None:
+    """Without 0.3 short at 50,000: .85 + .3·50,000·(.25 − .001·.75) ÷ (50,000·.75) = .9497."""
+    preview = kill_preview.Preview("main", Policy(account="main", version=1), risk(), D("0.3"))
+    assert kill_preview.unhedged_ltv_fall(preview) == D("0.9497")
+    assert kill_preview.unhedged_ltv_fall(preview._replace(short=D(0))) == D("0.85")
+    assert kill_preview.unhedged_ltv_fall(preview._replace(risk=None)) is None
+
+
+def test_preview_reads_the_position(log: Log) -> None:
+    """The hedge that a kill would close is the one on the bus; unreadable records are passed over."""
+    log.put("account_raw", "main", positions("-0.25"), "p:1")
+    log.put_raw("account_raw", "main", b"{")
+    seen = kill_preview.read(log.bus, Policy(account="main", version=1), "main")
+    assert seen.short == D("0.25")
+    assert seen.risk is None
