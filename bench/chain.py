@@ -21,23 +21,53 @@ from hedgelock.domain.order import PlaceOrder
 from hedgelock.domain.step import Now, Step
 from hedgelock.ports import Bus
 from hedgelock.services import hedger, risk_engine
-from hedgelock.services.journal import JournalInput, JournalStep, digest
+from hedgelock.services.journal import digest
 from hedgelock.services.runner import Service
 from hedgelock.services.tables import TableReader, TableRow
 
 ROUNDS = 3_000
 WARM_UP = 300
 
-_entries = msgspec.json.Decoder(JournalStep)
 Tables = dict[str, dict[str, TableRow]]
+
+
+class _Row(msgspec.Struct):
+    topic: str
+    key: str
+    hash: str = ""
+    value: msgspec.Raw = msgspec.Raw(b"null")
+    absent: bool = False
+
+
+class _Input(msgspec.Struct):
+    topic: str
+    id: str
+    body: msgspec.Raw
+
+
+class _Entry(msgspec.Struct):
+    """What is needed of `services.journal.JournalStep`."""
+
+    service: str
+    key: str
+    seq: int
+    now_ms: int
+    log_id: str
+    before: str
+    inputs: tuple[_Input, ...]
+    rows: tuple[_Row, ...]
+    state: msgspec.Raw
+
+
+_entries = msgspec.json.Decoder(_Entry)
 
 
 @dataclass
 class Moment:
     """One journalled step, ready to be folded again."""
 
-    entry: JournalStep
-    item: JournalInput
+    entry: _Entry
+    item: _Input
     state: Any
     tables: Tables
     now: Now
@@ -47,9 +77,10 @@ class Recording:
     """The steps of a log and the rows they used."""
 
     def __init__(self, bus: Bus) -> None:
+        self._bus = bus
         self._rows = {record.key: record.value for record in bus.read("step_rows")}
         self._states: dict[tuple[str, str], bytes] = {}
-        self.steps: list[tuple[JournalStep, bytes]] = []
+        self.steps: list[tuple[_Entry, bytes]] = []
         for record in bus.read("steps"):
             entry = _entries.decode(record.value)
             at = (entry.service, entry.key)
@@ -57,10 +88,16 @@ class Recording:
             if before and digest(before) == entry.before:
                 self.steps.append((entry, before))
             self._states[at] = bytes(entry.state)
-        self.values = {
-            codec.decode(record.value).id: record.value
-            for topic in ("market_data", "risk_state") for record in bus.read(topic)
-        }
+
+    def ordered_step(self) -> tuple[bytes, bytes, bytes]:
+        """(journal entry, state, order) of the hedger's first step that ordered something."""
+        for record in self._bus.read("hedge_trades"):
+            decision = codec.decode(record.value).id.rpartition(".")[0]
+            for entry in self._bus.read("steps"):
+                step = _entries.decode(entry.value)
+                if f"{step.service}:{step.key}:{step.seq}" == decision:
+                    return entry.value, bytes(step.state), record.value
+        raise BenchError("the recording holds no order")
 
     def moments(self, service: Service[Any], topic: str) -> list[Moment]:
         """Every step of `service` that one message of `topic` alone led to."""
@@ -73,11 +110,11 @@ class Recording:
                                 self._tables(entry), now))
         return found
 
-    def _tables(self, entry: JournalStep) -> Tables:
+    def _tables(self, entry: _Entry) -> Tables:
         tables: Tables = {}
         for row in entry.rows:
             if not row.absent:
-                value = bytes(row.value) if row.value is not None else self._rows[row.hash]
+                value = self._rows[row.hash] if row.hash else bytes(row.value)
                 tables.setdefault(row.topic, {})[row.key] = TableRow.of(value)
         return tables
 

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import http.server
 import json
+import signal
 import socket
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +17,7 @@ import pytest
 
 from cli.cli_story import Cli, Log
 from hedgelock.domain.safety import SafetyMode, SafetyReason, SafetyState
+from hedgelock.telemetry.http import probe
 
 
 class _Healthy(http.server.BaseHTTPRequestHandler):
@@ -130,3 +135,39 @@ def test_healthcheck(cli: Cli, hedger: None) -> None:
     assert cli("healthcheck").code == 0
     assert cli("healthcheck", "simulator").code == 1
     assert cli("healthcheck", "hedgehog").code == 2
+
+
+@pytest.fixture
+def simulator(ports: dict[str, int], tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """`hedgelock simulate` as a process of its own."""
+    process = subprocess.Popen([sys.executable, "-m", "hedgelock.cli", "simulate", "--scenario", "calm"],
+                               cwd=tmp_path, stderr=subprocess.DEVNULL)
+    pause, deadline = threading.Event(), time.monotonic() + 30
+    while not probe("127.0.0.1", ports["SIM__PORT"])[0] and time.monotonic() < deadline:
+        pause.wait(0.05)
+    yield process
+    process.send_signal(signal.SIGINT)
+    assert process.wait(20) == 0, "Ctrl-C is an orderly stop"
+
+
+@pytest.mark.slow
+def test_doctor_asks_the_exchange(cli: Cli, simulator: subprocess.Popen[bytes]) -> None:
+    """With an exchange to ask: clock, key, contract with its tiers, collateral and loan are shown."""
+    said = cli("doctor")
+    assert said.code == 0, said.out
+    for words in ("ahead of this machine", "cannot withdraw", "margin tiers", "the loan counts 100 %",
+                  "main owes 33,000"):
+        assert words in said.out.replace("behind this machine", "ahead of this machine"), words
+
+
+@pytest.mark.slow
+def test_doctor_names_a_wrong_key(
+    cli: Cli, simulator: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A key that the exchange refuses fails with what to do."""
+    monkeypatch.setenv("ACCOUNTS__main__API_KEY", "nobody")
+    monkeypatch.setenv("ACCOUNTS__main__API_SECRET", "nobody")
+    monkeypatch.setenv("MODE", "sim")
+    said = cli("doctor")
+    assert said.code == 1
+    assert "FAIL" in said.out and "→" in said.out

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from decimal import Decimal as D
 
-from cli.cli_story import BTC, NOW, Cli, Log, repay
+import msgspec
+
+from cli.cli_story import BTC, NOW, Cli, Log, decision, place, repay, risk, tick
 from hedgelock.bus.codec import Envelope
 from hedgelock.cli import story as stories
 from hedgelock.clock import SystemClock
@@ -119,3 +121,23 @@ def test_replay_of_an_unknown_service(cli: Cli, log: Log) -> None:
     """A service that keeps no journal is the caller's mistake."""
     said = cli("replay", "--service", "collector")
     assert said.code == 2 and "hedger" in said.err
+
+
+def test_a_decision_on_a_balance_still_shows_its_assessment(cli: Cli, story: Log) -> None:
+    """A decision that a fact triggered leads to the assessment it used, by its time."""
+    body = msgspec.structs.replace(decision(), risk_assessed_ts_ms=NOW + 1)
+    story.put("risk_state", "main", risk(ltv="0.60"), "risk-engine:main:9.0", ts_ms=NOW + 900)
+    story.put("hedge_decisions", "main", body, "hedger:main:20.1", ts_ms=NOW + 500,
+              causes=("collector:pos:1",))
+    said = cli("why", "hedger:main:20.1")
+    assert "LTV 72.00 %" in said.out and "mark 50,000.00" in said.out
+    assert "positions: -0.3" in said.out
+
+
+def test_only_the_newest_state_is_told(cli: Cli, story: Log) -> None:
+    """Older prices behind the newest led to it, not to the decision: --json alone has them."""
+    story.put("market_data", BTC, tick("51000"), "collector:tick:0", ts_ms=NOW - 900)
+    story.put("hedge_trades", "main", place("hedger:main:8.0"), "hedger:main:8.0", ts_ms=NOW + 3,
+              causes=("collector:tick:0", "collector:tick:1"))
+    assert "51,000" not in cli("why", "hedger:main:8").out
+    assert "51000" in cli("why", "hedger:main:8", "--json").out

@@ -286,6 +286,21 @@ def test_a_reader_behind_the_memory_tail_catches_up(path: Path, size: int) -> No
     bus.close()
 
 
+def test_a_busy_topic_does_not_starve_another(path: Path) -> None:
+    bus = opened(path)
+    session = bus.open(
+        service="hedger", instance="1", inputs=["account_raw", "risk_state"], tables=[]
+    )
+    settle({"1": session})
+    publisher = bus.publisher("test")
+    publisher.publish([fact("a", n) for n in range(5_000)])
+    publisher.publish([fact("a", "quiet", "risk_state")])
+    seen: list[str] = []
+    until(lambda: seen.extend(values(session.poll(0, 50).records)) or "quiet" in seen)
+    assert len(seen) <= 100
+    bus.close()
+
+
 def test_the_bus_waits_for_the_pump_of_all_sessions(path: Path) -> None:
     bus = opened(path)
     one, two = session_of(bus), bus.open(

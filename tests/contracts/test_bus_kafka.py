@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import json
 import signal
 import subprocess
 import sys
@@ -14,7 +14,6 @@ import pytest
 from bus_logs import (
     KafkaLog,
     collect,
-    deadline,
     fact,
     settle,
     step,
@@ -32,6 +31,7 @@ from kafka_broker import free_port_pair
 pytestmark = pytest.mark.kafka
 
 MEMBER = """
+import json
 import sys
 from hedgelock.bus.kafka import KafkaBus
 from hedgelock.clock import SystemClock
@@ -39,8 +39,9 @@ bootstrap, prefix, instance = sys.argv[1:]
 session = KafkaBus(bootstrap, clock=SystemClock(), prefix=prefix).open(
     service="risk-engine", instance=instance, inputs=["account_raw"], tables=["policies"])
 while True:
-    for partition in session.poll(1.0).assigned:
-        print(partition, flush=True)
+    batch = session.poll(1.0)
+    if batch.revoked or batch.assigned:
+        print(json.dumps([batch.revoked, batch.assigned]), flush=True)
 """
 
 
@@ -92,55 +93,60 @@ def test_creating_topics_and_identity_at_once_agree(log: KafkaLog) -> None:
     assert len(set(drawn)) == 1
 
 
-def member(log: KafkaLog, instance: str) -> subprocess.Popen[str]:
+class Member:
     """A member in a process of its own, which can be killed."""
-    return subprocess.Popen(
-        [sys.executable, "-c", MEMBER, log.bootstrap, log.prefix, instance],
-        stdout=subprocess.PIPE, text=True,
-    )
+
+    def __init__(self, log: KafkaLog, instance: str) -> None:
+        self.owned: set[int] = set()
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", MEMBER, log.bootstrap, log.prefix, instance],
+            stdout=subprocess.PIPE, text=True,
+        )
+        self._ear = threading.Thread(target=self._listen)
+        self._ear.start()
+
+    def _listen(self) -> None:
+        assert self._process.stdout
+        with self._process.stdout as lines:
+            for line in lines:
+                revoked, assigned = json.loads(line)
+                self.owned = self.owned - set(revoked) | set(assigned)
+
+    def kill(self) -> None:
+        self._process.send_signal(signal.SIGKILL)
+        self._process.wait(30)
+        self._ear.join()
 
 
 def test_a_killed_member_comes_back_at_once_and_a_dead_one_is_replaced(log: KafkaLog) -> None:
-    one = log.bus().open(
+    session = log.bus().open(
         service="risk-engine", instance="1", inputs=["account_raw"], tables=["policies"]
     )
-    mine = settle({"1": one})["1"]
-    child = member(log, "2")
-    assert child.stdout
-    until(lambda: _follow(one, mine) and len(mine) < PARTITIONS)
-    other = set(range(PARTITIONS)) - mine
-    assert {int(child.stdout.readline()) for _ in other} == other
-    kept = set(mine)
+    mine, everything = settle({"1": session})["1"], set(range(PARTITIONS))
 
-    child.send_signal(signal.SIGKILL)
-    child.communicate(timeout=30)
-    child = member(log, "2")
-    assert child.stdout
-    os.set_blocking(child.stdout.fileno(), False)
-    back: set[int] = set()
+    def shared_with(other: set[int]) -> bool:
+        batch = session.poll(0.02)
+        mine.difference_update(batch.revoked)
+        mine.update(batch.assigned)
+        return not mine & other and mine | other == everything and bool(other)
+
+    two = Member(log, "2")
+    until(lambda: shared_with(two.owned))
+    kept, other = set(mine), set(two.owned)
+
+    two.kill()
     start = time.monotonic()
-    for _ in deadline():
-        _follow(one, mine)
-        back.update(int(line) for line in child.stdout.read().split())
-        if back == other:
-            break
-    # Two seconds on a quiet machine, of which Python takes a part; it did not wait for the
+    two = Member(log, "2")
+    until(lambda: shared_with(two.owned))
+    # Two seconds on a quiet machine, of which Python takes a part: it did not wait for the
     # session timeout, and the first member kept what it had.
     assert time.monotonic() - start < 5.0
-    assert mine == kept
+    assert (mine, two.owned) == (kept, other)
 
-    child.send_signal(signal.SIGKILL)
-    child.communicate(timeout=30)
+    two.kill()
     start = time.monotonic()
-    until(lambda: _follow(one, mine) and len(mine) == PARTITIONS)
+    until(lambda: not shared_with(set()) and mine == everything)
     assert time.monotonic() - start < 15.0  # 10 s on a quiet machine
-
-
-def _follow(session, owned: set[int]) -> bool:  # type: ignore[no-untyped-def]
-    batch = session.poll(0.02)
-    owned -= set(batch.revoked)
-    owned |= set(batch.assigned)
-    return True
 
 
 def test_many_states_are_restored_quickly(log: KafkaLog) -> None:

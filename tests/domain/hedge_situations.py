@@ -52,7 +52,7 @@ def situation(
             hedge.borrow_margin_rate, perp,
         ),
         "is_settled": True, "has_treasury": False, "has_spot_order": False,
-        "has_hedge_order": False, "reopen_qty": D(0), "realising": D(0), "may_order": True, "may_move": True,
+        "has_hedge_order": False, "reopen_qty": D(0), "realising": D(0), "has_realised": False, "may_order": True, "may_move": True,
     }
     return Situation(**(fields | changes))
 
@@ -85,6 +85,7 @@ def situations(draw: st.DrawFn) -> Situation:
         is_settled=draw(st.booleans()), has_treasury=draw(st.booleans()),
         reopen_qty=draw(st.sampled_from([D(0), D("0.05")])),
         realising=draw(st.sampled_from([D(0), D(500)])),
+        has_realised=draw(st.booleans()),
         has_hedge_order=high != low, may_order=draw(st.sampled_from([True, True, False])),
         may_move=draw(st.sampled_from([True, True, False])),
     )

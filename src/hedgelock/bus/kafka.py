@@ -23,6 +23,7 @@ from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec
 
 from hedgelock.bus.journal import ROWS_MS
 from hedgelock.bus.kafka_client import (
+    CONNECT_TIMEOUT_S,
     LEADERLESS,
     WholeReader,
     common_settings,
@@ -193,7 +194,7 @@ class KafkaBus:
             return
         admin = self._admin()
         try:
-            there = admin.list_topics(timeout=ADMIN_TIMEOUT_S).topics
+            there = admin.list_topics(timeout=CONNECT_TIMEOUT_S).topics
             missing = [
                 NewTopic(self._prefix + name, partitions, self._replication, config=config)
                 for name, (partitions, config) in wanted.items()

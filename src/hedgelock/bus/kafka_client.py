@@ -45,7 +45,7 @@ LEADERLESS: Final = frozenset({
     KafkaError.UNKNOWN_TOPIC_OR_PART,
 })
 
-CONNECT_TIMEOUT_S: Final = 15.0
+CONNECT_TIMEOUT_S: Final = 5.0
 _CHUNK: Final = 1_000
 
 

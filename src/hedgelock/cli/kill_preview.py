@@ -67,8 +67,9 @@ def lines(preview: Preview, *, flatten: bool) -> Iterator[str]:
     hedge, limits, risk = preview.policy.hedge, preview.policy.risk, preview.risk
     kept = (f"close the hedge of {words.coins(preview.short)} {hedge.coin} (reduce-only)" if flatten
             else f"keep the hedge of {words.coins(preview.short)} {hedge.coin} as it is")
-    yield f"[bold]Kill {preview.account}[/]: cancel every open order, {kept}, and then do nothing more,"
-    yield "not even protect the loan, until `hedgelock operator resume`."
+    yield f"[bold]Kill {preview.account}[/]: cancel every open order,"
+    yield f"  {kept},"
+    yield "  then do nothing more, not even protect the loan, until `hedgelock operator resume`."
     if risk is None:
         yield "[bold yellow]The account's LTV is not known here: nothing was assessed yet.[/]"
         return
@@ -81,7 +82,7 @@ def lines(preview: Preview, *, flatten: bool) -> Iterator[str]:
     if risk.ltv is not None and risk.index_price is not None:
         price = risk.index_price * risk.ltv / limits.ltv_liquidation
         moved = words.signed_percent(price / risk.index_price - 1)
-        yield (f"  nobody repays any more: the exchange liquidates the loan at {hedge.coin} "
+        yield (f"  with nobody to repay, the loan is liquidated at {hedge.coin} "
                f"{words.money(price)} ({moved})")
     yield f"  inputs are {risk.confidence.name}, assessed {words.moment(risk.assessed_ts_ms)}"
 

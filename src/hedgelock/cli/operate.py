@@ -251,7 +251,8 @@ def _tell_effect(state: SafetyState, command: OperatorCommand) -> bool:
         return True
     if command.command_id in state.text:
         why = state.text.partition("refused: ")[2] or state.text
-        fail(f"safety refused to {command.action.value} {command.account}", why=why,
-             todo="is OPERATOR__KEY the same here as for the engine? `hedgelock config operator`"
-             if "signature" in why else f"the account is {state.mode.name}", code=PROBLEM)
+        wrong_key = "is OPERATOR__KEY the same here as for the engine? hedgelock config operator"
+        fail(f"safety refused to {command.action.value} {command.account}",
+             why=f"{why}; the account is {state.mode.name}",
+             todo=wrong_key if "signature" in why else "", code=PROBLEM)
     return False

@@ -8,9 +8,10 @@ from decimal import Decimal
 from rich.markup import escape
 from rich.tree import Tree
 
+from hedgelock.bus import codec
 from hedgelock.cli import words
-from hedgelock.domain.execution import StreamReset
 from hedgelock.domain.funding import FundingContext, FundingRate
+from hedgelock.domain.hedging import HedgeDecision
 from hedgelock.domain.market import MarketTick
 from hedgelock.domain.message import Message
 from hedgelock.domain.order import CancelOrders, OrderConfirmation, PlaceOrder
@@ -18,16 +19,62 @@ from hedgelock.domain.policy import Policy
 from hedgelock.domain.risk import RiskAssessment
 from hedgelock.domain.safety import OperatorCommand, SafetyState
 from hedgelock.domain.treasury import TreasuryAction, TreasuryConfirmation
-from hedgelock.services.explain import Link
+from hedgelock.errors import BadMessage
+from hedgelock.ports import Bus
+from hedgelock.services.explain import Link, explain
 
 _CONFIRMATIONS = (OrderConfirmation, TreasuryConfirmation)
 _INTENTS = (PlaceOrder, TreasuryAction, CancelOrders)
 _RULES = (Policy, SafetyState, OperatorCommand)
+_STATES = (MarketTick, FundingContext, FundingRate, RiskAssessment, Policy, SafetyState)
+"""Kinds of which the newest replaces all before."""
+
 _BPS = 10_000
+
+
+def chain(bus: Bus, ident: str) -> list[Link]:
+    """Everything around `ident`: of an intent also the decision it came from, and what that saw.
+
+    A decision that a balance or a fill triggered names no assessment among its causes; it used the
+    latest one it knew, and says which.
+    """
+    decision, _, number = ident.rpartition(".")
+    links = explain(bus, ident)
+    if number.isdecimal():
+        links = _joined(links, explain(bus, decision))
+    assessed = {x.envelope.body.assessed_ts_ms for x in links
+                if isinstance(x.envelope.body, RiskAssessment)}
+    for link in list(links):
+        body = link.envelope.body
+        if isinstance(body, HedgeDecision) and body.risk_assessed_ts_ms not in (None, *assessed):
+            used = _assessment(bus, body)
+            links = _joined(links, explain(bus, used) if used else [])
+    return links
+
+
+def _joined(links: list[Link], more: list[Link]) -> list[Link]:
+    known = {link.envelope.id for link in links}
+    return [*links, *(link for link in more if link.envelope.id not in known)]
+
+
+def _assessment(bus: Bus, decision: HedgeDecision) -> str:
+    """Id of the assessment that a decision used; "" when it is no longer kept."""
+    needle = str(decision.risk_assessed_ts_ms).encode()
+    for record in bus.read("risk_state"):
+        if record.key != decision.account or needle not in record.value:
+            continue
+        try:
+            envelope = codec.decode(record.value, "risk_state")
+        except BadMessage:
+            continue  # in quarantine with its reason
+        if envelope.body.assessed_ts_ms == decision.risk_assessed_ts_ms:
+            return envelope.id
+    return ""
 
 
 def tell(ident: str, links: Sequence[Link]) -> Tree:
     """The tree around `ident`; `links` is not empty and sorted as things happened."""
+    links = _newest(links)
     start_ms = _start_ms(links)
     tree = Tree(f"[bold]{escape(ident)}[/]  [dim]times are UTC, + is after the price that led "
                 f"to it ({words.moment(start_ms)})[/]")
@@ -55,6 +102,24 @@ def _chapters(links: Sequence[Link]) -> Iterator[tuple[str, list[Link]]]:
     yield "6. the decision", decisions
     yield "7. what was ordered", of(*_INTENTS)
     yield "8. what came of it", _last_words(of(*_CONFIRMATIONS))
+
+
+def _newest(links: Sequence[Link]) -> list[Link]:
+    """Of prices, rates, assessments and rules only the newest of each subject: the one that counted.
+
+    Those behind them led to them, not to this; --json has them.
+    """
+    latest: dict[tuple[str, str], Link] = {}
+    for link in links:
+        body = link.envelope.body
+        if isinstance(body, _STATES):
+            subject = getattr(body, "instrument", "") or getattr(body, "account", "")
+            known = latest.get((type(body).__name__, subject))
+            if known is None or link.envelope.ts_ms >= known.envelope.ts_ms:
+                latest[type(body).__name__, subject] = link
+    kept = {link.envelope.id for link in latest.values()}
+    return [link for link in links
+            if not isinstance(link.envelope.body, _STATES) or link.envelope.id in kept]
 
 
 def _last_words(links: list[Link]) -> list[Link]:
@@ -124,10 +189,10 @@ def details(body: Message, links: Sequence[Link], start_ms: int) -> Iterator[str
                    f"repaid or borrowed: {words.money(body.loan_amount, 2)} {body.coin}")
             if body.text:
                 yield f"the exchange said: {body.text}"
-        case StreamReset():
-            yield "the stream was connected anew"
-        case _:
+        case HedgeDecision():
             yield from _decision(body)
+        case _:
+            yield from _numbers(body)
 
 
 def _risk(body: RiskAssessment) -> Iterator[str]:
@@ -163,12 +228,32 @@ def _fills(body: OrderConfirmation, links: Sequence[Link], start_ms: int) -> Ite
         yield f"the exchange said: {body.text}"
 
 
-def _decision(body: Message) -> Iterator[str]:
-    """A decision or fact: its reason in words, then its numbers by name."""
+def _decision(body: HedgeDecision) -> Iterator[str]:
+    """Why, and the numbers of it; hedge in coins short, money in USDT."""
+    yield f"why: {words.reason(body.reason)}"
+    if body.target is None:
+        return
+    yield (f"hedge: held {words.coins(body.held)}, under way {words.coins(body.in_flight)}, wanted "
+           f"{words.coins(body.target)}; the pocket's margin allows {words.coins(body.h_cap)}")
+    yield (f"debt {words.money(body.debt, 2)}, counted collateral "
+           f"{words.money(body.counted_value, 2)}, trading pocket {words.money(body.equity, 2)}, "
+           f"funding wallet {words.money(body.fund, 2)}")
+    yield (f"LTV {words.percent(body.ltv, 2)}; after the policy's fall with the hedge held "
+           f"{words.percent(body.ltv_net_fall, 2)}")
+    if body.repay_wanted:
+        yield f"repayment wanted: {words.money(body.repay_wanted, 2)}"
+    if body.multiplier is None:
+        yield "funding is not known now: discretionary size stays as it is"
+    if body.is_settled is False:
+        yield "balances not settled: last settled values plus known effects"
+
+
+def _numbers(body: Message) -> Iterator[str]:
+    """A fact's reason and its numbers by name."""
     why = getattr(body, "reason", None)
     if why is not None:
         yield f"why: {words.reason(why)}"
     for name in body.__struct_fields__:
         value = getattr(body, name)
         if isinstance(value, Decimal):
-            yield f"{name.replace('_', ' ')}: {words.plain(value)}"
+            yield f"{name.replace('_', ' ')}: {words.plain(round(value, 8))}"

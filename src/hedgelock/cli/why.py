@@ -57,11 +57,10 @@ def why(
     Reads the log only, whether HedgeLock runs or not.
     """
     from hedgelock.cli import story
-    from hedgelock.services.explain import explain
 
     bus = open_log(load_settings())
     try:
-        links = explain(bus, ident)
+        links = story.chain(bus, ident)
         if not links:
             _unknown(bus, ident)
     finally:

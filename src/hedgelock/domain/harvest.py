@@ -33,6 +33,10 @@ CENT = Decimal("0.01")
 """Amounts are given to the venue in whole cents, rounded towards doing less."""
 
 
+SLICES_MAX = 3
+"""Slices of one realisation; what they brought is paid before the next."""
+
+
 class Claim(NamedTuple):
     """What the loan wants from the trading pocket now, USDT."""
 
@@ -66,7 +70,9 @@ def claim(situation: Situation) -> Claim:
 
 def plan(situation: Situation, wish: Claim, *, is_lowering: bool) -> Plan:
     """What to do about money. `is_lowering`: the short is still above h_cap(U − x)."""
-    if wish.need > 0 and situation.realising > 0 and not situation.is_settled:
+    # Urgent: another slice would only keep the money that is there from settling and being paid.
+    is_going_on = situation.realising > 0 and not situation.is_settled and not wish.is_urgent
+    if wish.need > 0 and is_going_on:
         return _go_on(situation, is_lowering=is_lowering)
     if wish.need > 0:
         action = _harvest(situation, wish, is_lowering=is_lowering)
@@ -100,9 +106,10 @@ def _harvest(situation: Situation, wish: Claim, *, is_lowering: bool) -> Plan:
     slice_of = None
     if not is_lowering:  # lowering the short realises by itself
         slice_of = _slice(situation, limit=limit, released=released, least=least - from_fund)
-    # In a fall the claim grows while it is being realised: a rest below the minimum is left to the
-    # next payment, or the loan would wait for money that is always one slice short.
-    must_wait = slice_of is not None and not wish.is_urgent and limit - ready >= least
+    # In a fall the claim grows while it is being realised: a rest below the minimum, or a second
+    # realisation, is left to the next payment; the loan must not wait for the last slice.
+    is_worth_it = limit - ready >= least and not situation.has_realised
+    must_wait = slice_of is not None and not wish.is_urgent and is_worth_it
     moved = floor_to(ready, CENT)
     amount = floor_to(min(moved + from_fund, held.debt), CENT)
     if amount >= least and not must_wait:
@@ -141,7 +148,9 @@ def _slice(
     held = situation.balances
     if held.withdrawable + ONE < held.cash:  # bound by margin
         return None
-    missing = limit - min(released, held.cash)
+    # Bybit takes ten orders a second; a slice is two.
+    at_once = SLICES_MAX * situation.policy.no_trade_band * _gain(situation)
+    missing = min(limit - min(released, held.cash), at_once)
     most = situation.exposure.low * _gain(situation)
     if min(limit, min(released, held.cash) + most) < least:
         return None
@@ -202,5 +211,5 @@ def _replenish(situation: Situation) -> Plan:
     if amount < least:
         return Plan((), HedgeReason.BELOW_MINIMUM)
     reason = HedgeReason.REFILL
-    transfer = floor_to(amount + held.fund, CENT)
-    return Plan((MoneyAction(TreasuryKind.BORROW, amount, transfer, reason),), reason)
+    # F stays where it is: the room counted on it, and D − F must end at or below .65·V.
+    return Plan((MoneyAction(TreasuryKind.BORROW, amount, amount, reason),), reason)

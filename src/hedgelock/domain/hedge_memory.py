@@ -75,6 +75,8 @@ class HedgeMemory(msgspec.Struct, frozen=True, kw_only=True):
     """Closed to realise a gain and not yet ordered back, coins."""
     realising: Decimal = ZERO
     """What is left of a realisation that was decided on settled money, USDT."""
+    has_realised: bool = False
+    """Gains were realised since the last treasury action."""
     order_pause: Pause = NO_PAUSE
     money_pause: Pause = NO_PAUSE
     mode: SafetyMode = SafetyMode.ACTIVE
@@ -322,6 +324,7 @@ def situation(memory: HedgeMemory, tables: Tables, now: Now) -> Situation | Hedg
         has_hedge_order=any(w.instrument == hedge.instrument for w in memory.orders),
         reopen_qty=memory.reopen_qty,
         realising=memory.realising,
+        has_realised=memory.has_realised,
         may_order=not memory.order_pause.holds(now.now_ms, risk.assessed_ts_ms),
         may_move=not memory.money_pause.holds(now.now_ms, risk.assessed_ts_ms),
     )

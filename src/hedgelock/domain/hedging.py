@@ -180,20 +180,26 @@ def _publish(
         outputs.append(Output("hedge_decisions", memory.account, journal))
     # What a slice closed was ordered back by this decision, or is no longer wanted.
     reopen = memory.reopen_qty if why.decision is None else ZERO
+    rest, has_realised = _realised(memory, actions, why)
     memory = _replace(
         memory, orders=orders, treasury=treasury, reason=why.reason, reopen_qty=reopen,
-        realising=_realising(memory, actions, why),
+        realising=rest, has_realised=has_realised,
     )
     return Step(memory, tuple(outputs), hold=_hold(memory, policy, now))
 
 
-def _realising(memory: HedgeMemory, actions: tuple[Action, ...], why: Why) -> Decimal:
-    """What a realisation has still to bring: renewed by its slices, over once money is settled."""
+def _realised(
+    memory: HedgeMemory, actions: tuple[Action, ...], why: Why
+) -> tuple[Decimal, bool]:
+    """What a realisation has still to bring (over once money is settled), and whether there was one."""
     for action in actions:
         if isinstance(action, OrderAction) and action.purpose is Purpose.REALISE:
-            return action.realise_rest
+            return action.realise_rest, True
     is_over = why.situation is None or why.situation.is_settled
-    return ZERO if is_over else memory.realising
+    has_paid = any(isinstance(action, MoneyAction) for action in actions)
+    no_claim = why.decision is not None and why.decision.numbers.repay_wanted <= ZERO
+    rest = ZERO if is_over else memory.realising
+    return rest, memory.has_realised and not (has_paid or no_claim)
 
 
 def _order(

@@ -109,7 +109,7 @@ class ExecutionPolicy(Value, frozen=True, kw_only=True):
     slippage_max: Decimal = D("0.005")
     """A market order is bounded this far from the mark it was decided at."""
     notional_max: Decimal = D(5_000_000)
-    orders_per_minute_max: int = 60
+    orders_per_minute_max: int = 120
 
 
 class Policy(Message, frozen=True, kw_only=True):

@@ -124,6 +124,8 @@ class Situation(NamedTuple):
     reopen_qty: Decimal
     realising: Decimal
     """What is left of a realisation that was decided on settled money, USDT."""
+    has_realised: bool
+    """Gains were realised for this claim: what they brought is paid before more is realised."""
     may_order: bool
     """False shortly after an order that came to nothing."""
     may_move: bool
