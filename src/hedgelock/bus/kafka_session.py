@@ -171,8 +171,11 @@ class KafkaSession:
         self._gathered.clear()
         self._fresh = set(self.owned)
         self._rows_due = True
-        # Without an offset librdkafka asks the group for the committed one.
-        self._assign([TopicPartition(f.topic, f.partition, OFFSET_INVALID) for f in self._facts])
+        if self.owned:  # otherwise the group is being dealt out and will assign us anyway
+            # Without an offset librdkafka asks the group for the committed one.
+            self._assign(
+                [TopicPartition(f.topic, f.partition, OFFSET_INVALID) for f in self._facts]
+            )
 
     def wake(self) -> None:
         """See `ports.Session`; seen within `WAKE_S`."""

@@ -21,6 +21,7 @@ from hedgelock.domain.safety import SafetyState
 from hedgelock.domain.treasury import TreasuryAction, TreasuryConfirmation
 from hedgelock.errors import BadMessage
 from hedgelock.ports import Bus
+from hedgelock.services.journal import JournalRow
 
 _FORWARD = ("hedge_trades", "treasury_actions", "hedge_decisions", "trade_confirmations")
 _BACKWARD = ("risk_state", "funding_context", "safety_state", "policies", "account_raw",
@@ -110,14 +111,8 @@ def _carries(envelope: codec.Envelope, idents: set[str]) -> bool:
     return bool(names & idents)
 
 
-class _Row(msgspec.Struct):
-    topic: str
-    key: str
-    value: msgspec.Raw | None = None
-
-
 class _Entry(msgspec.Struct):
-    rows: tuple[_Row, ...]
+    rows: tuple[JournalRow, ...]
 
 
 def _from_journal(bus: Bus, idents: set[str]) -> list[Link]:
@@ -129,7 +124,7 @@ def _from_journal(bus: Bus, idents: set[str]) -> list[Link]:
         if not any(needle in record.value for needle in needles):
             continue
         for row in msgspec.json.decode(record.value, type=_Entry).rows:
-            if row.value is None:
+            if not row.is_inline:
                 continue
             envelope = codec.decode(bytes(row.value))
             if envelope.id in idents:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from hedgelock.domain import hedging
+from hedgelock.domain import hedge_memory, hedging
 from hedgelock.services.runner import Service
 
-SERVICE: Service[hedging.HedgeMemory] = Service(
+SERVICE: Service[hedge_memory.HedgeMemory] = Service(
     name="hedger",
     inputs=("risk_state", "account_raw", "trade_confirmations"),
     tables=("instruments", "funding_context", "safety_state", "policies"),
     step=hedging.step,
-    initial=lambda _account: hedging.HedgeMemory(),
-    state_type=hedging.HedgeMemory,
+    initial=lambda _account: hedge_memory.HedgeMemory(),
+    state_type=hedge_memory.HedgeMemory,
 )

@@ -40,8 +40,13 @@ class JournalRow(msgspec.Struct, frozen=True, kw_only=True):
     topic: str
     key: str
     hash: str = ""
-    value: msgspec.Raw | None = None
+    value: msgspec.Raw = msgspec.Raw(b"null")
     absent: bool = False
+
+    @property
+    def is_inline(self) -> bool:
+        """The row stands here by value."""
+        return bytes(self.value) != b"null"
 
 
 class JournalStep(msgspec.Struct, frozen=True, kw_only=True):
@@ -152,6 +157,6 @@ def _tables_of(
     for row in entry.rows:
         if row.absent:
             continue
-        value = bytes(row.value) if row.value is not None else rows[row.hash]
+        value = bytes(row.value) if row.is_inline else rows[row.hash]
         tables.setdefault(row.topic, {})[row.key] = TableRow.of(value)
     return tables
