@@ -56,7 +56,7 @@ def measure() -> Figure:
                 most = sum(seen.values())
                 parts = ", ".join(f"{name} {mb:.0f}" for name, mb in seen.items())
             time.sleep(EVERY_S)
-        if run.poll() is not None or len(seen) < 3:  # noqa: PLR2004 - supervisor and two children
+        if run.poll() is not None or len(seen) < 3:
             raise BenchError(f"`hedgelock run` lost a process:\n{made.logs()}")
     return Figure("run_pss_mb", most, "MB", 500.0, note=parts)
 

@@ -34,7 +34,7 @@ from hedgelock.services import (
     safety,
     trade_executor,
 )
-from hedgelock.services.host import Host
+from hedgelock.services.host import Host, OnLimits
 from hedgelock.services.runner import Service
 from hedgelock.telemetry import log
 
@@ -123,18 +123,24 @@ def _latest(bus: Bus, topic: str) -> dict[str, Message]:
     return rows
 
 
-def make_exchange(settings: Settings, account: str, clock: Clock) -> Exchange:
+def make_exchange(
+    settings: Settings, account: str, clock: Clock, on_limits: OnLimits | None = None
+) -> Exchange:
     """The venue as one account sees it."""
-    from hedgelock.exchanges.bybit import CAPABILITIES, Addresses, BybitExchange
+    from hedgelock.exchanges.bybit import CAPABILITIES, MODE_SETTINGS, Addresses, BybitExchange
+    from hedgelock.exchanges.bybit_reads import BybitSettings
     from hedgelock.exchanges.ccxt_venue import Credentials
 
-    endpoint = settings.endpoint(account)
+    endpoint, mode = settings.endpoint(account), settings.trading_mode.value
+    hedge = settings.policy(account).hedge
+    own = MODE_SETTINGS.get(mode, BybitSettings())._replace(
+        hedge_instruments=(hedge.instrument,), coins=(hedge.quote, hedge.coin)
+    )
     return BybitExchange(
         account,
         Credentials(endpoint.api_key.get_secret_value(), endpoint.api_secret.get_secret_value()),
         addresses=Addresses(endpoint.rest_url, endpoint.ws_public_url, endpoint.ws_private_url),
-        capabilities=CAPABILITIES[settings.trading_mode.value],
-        clock=clock,
+        capabilities=CAPABILITIES[mode], clock=clock, settings=own, on_limits=on_limits,
     )
 
 
@@ -165,7 +171,8 @@ def _run(settings: Settings, names: Sequence[str]) -> int:
     try:
         bus.ensure_topics(names)
         seed(bus, settings, clock)
-        return uvloop.run(_host(settings, bus, names, clock))
+        status: int = uvloop.run(_host(settings, bus, names, clock))
+        return status
     finally:
         bus.close()
 
@@ -173,7 +180,9 @@ def _run(settings: Settings, names: Sequence[str]) -> int:
 async def _host(settings: Settings, bus: Bus, names: Sequence[str], clock: Clock) -> int:
     host = Host(
         settings, bus, names=names, services=folded(settings), clock=clock,
-        make_exchange=lambda account: make_exchange(settings, account, clock),
+        make_exchange=lambda account, on_limits: make_exchange(
+            settings, account, clock, on_limits
+        ),
         wait=bus.wait if isinstance(bus, EmbeddedBus) else None,
     )
     loop = asyncio.get_running_loop()

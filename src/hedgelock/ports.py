@@ -6,7 +6,7 @@ bytes: `bus/codec.py` turns messages into bytes and back.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
@@ -188,6 +188,8 @@ class Exchange(Protocol):
 
     account: str
     capabilities: Capabilities
+    on_bad: Callable[[str, str, bytes], None]
+    """Told of what the venue sent and nobody could read: (topic, reason, raw bytes)."""
 
     async def connect(self) -> None:
         """Check the clock and the key, load markets. Raises VenueForbidden with what to do."""

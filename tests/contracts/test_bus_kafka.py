@@ -182,3 +182,13 @@ def test_a_message_too_large_is_refused_and_the_rest_goes_on(log: KafkaLog) -> N
     assert values(collect(session, 1)) == ["1"]
     session.commit([step("a", "s", fact("a", "fine", "risk_state"))], {})
     assert values(log.bus().read("risk_state")) == ["fine"]
+
+
+def test_closing_in_the_middle_of_a_rebalance_does_not_hang(log: KafkaLog) -> None:
+    for n in range(12):
+        joining = log.bus().open(
+            service=f"group-{n}", instance="1", inputs=["account_raw"], tables=["policies"]
+        )
+        for _ in range(n):  # a little later into the joining each time
+            joining.poll(0.004)
+        joining.close()

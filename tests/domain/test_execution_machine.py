@@ -244,7 +244,7 @@ class ExecutorMachine(RuleBasedStateMachine):
 
 
 ExecutorMachine.TestCase.settings = settings(
-    max_examples=30, stateful_step_count=40, deadline=None,
+    max_examples=3, stateful_step_count=40, deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )
 TestExecutor = ExecutorMachine.TestCase

@@ -31,9 +31,10 @@ from hedgelock.domain.instrument import Settlement
 from hedgelock.domain.message import Message, Restored, Tick
 from hedgelock.domain.order import CancelOrders, OrderStatus, PlaceOrder, Side
 from hedgelock.domain.policy import HedgePolicy, Policy, Strategy
+from hedgelock.domain.registry import Quarantined
 from hedgelock.domain.risk import Confidence, RiskState
 from hedgelock.domain.safety import SafetyMode, SafetyReason, SafetyState
-from hedgelock.domain.situation import OrderAction
+from hedgelock.domain.situation import HedgeReason, OrderAction
 from hedgelock.domain.sizing import decide
 from hedgelock.domain.step import Now, Step
 from hedgelock.domain.treasury import (
@@ -755,3 +756,24 @@ def test_funding_in_other_linear_positions_counts_in_u() -> None:
 
 
 _ = (Decimal, HedgePolicy, Policy, Message, fill_of, terms)
+
+
+# ------------------------------------------------------------ lost messages
+
+
+def test_a_lost_message_opens_nothing_until_everything_was_read_anew() -> None:
+    """After quarantine the hedger waits for all four reads asked for later, then acts."""
+    made = world("54600")
+    made.step(
+        Quarantined(
+            topic="account_raw", partition=0, offset=1, key=ACCOUNT, service="hedger",
+            reason="junk", moves_money=True, value="{", ts_seen_ms=made.now_ms,
+        )
+    )
+    refused = made.step(made.assessment())
+    assert acts(refused) == []
+    assert made.memory.reason is HedgeReason.UNRECONCILED
+    made.now_ms += 1_000
+    for fact in made.facts():
+        done = made.step(fact)
+    assert [type(a) for a in acts(done)] == [PlaceOrder]

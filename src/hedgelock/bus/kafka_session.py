@@ -36,6 +36,7 @@ TRANSACTION_TIMEOUT_MS: Final = 10_000
 """A transaction left open by a dead member is aborted by the broker after this."""
 
 COMMIT_TIMEOUT_S: Final = 8.0
+LEAVE_TIMEOUT_S: Final = 3.0
 START_TIMEOUT_S: Final = 30.0
 RESTORE_TIMEOUT_S: Final = 30.0
 _NOTHING: Final = Batch()
@@ -193,8 +194,26 @@ class KafkaSession:
         except BusError:  # the broker aborts it when its time is up
             pass
         finally:
-            self._consumer.close()
+            self._leave()
             self._reader.close()
+
+    def _leave(self) -> None:
+        """Close the consumer, with nothing assigned and no rebalance on its way.
+
+        librdkafka hangs for ever when a rebalance callback assigns inside `close` (its issue
+        4884); so the callbacks that wait are served before.
+        """
+        deadline = time.monotonic() + LEAVE_TIMEOUT_S
+        try:
+            self._consumer.unsubscribe()
+            if not self._facts:
+                self._consumer.unassign()
+            while time.monotonic() < deadline:
+                if self._consumer.poll(WAKE_S) is None and not self._consumer.assignment():
+                    break
+        except (KafkaException, BusError):  # fenced, or the broker is away: nothing to give back
+            pass
+        self._consumer.close()
 
     # -- reading
 

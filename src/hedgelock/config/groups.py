@@ -243,6 +243,11 @@ class HedgerSettings(Group):
         "Repayments and borrowings smaller than this fraction of counted collateral wait.",
         unit="fraction", to="action_fraction_min",
     )
+    slices_max: f.Count = var(
+        _HEDGE.slices_max,
+        "Slices (no larger than the band) that one realisation closes and reopens before paying.",
+        unit="slices", to="slices_max",
+    )
     caution_hedge_size_btc: f.NonNegative = var(
         _HEDGE.caution_size, "Strategy ladder: the short in CAUTION.", unit="BTC",
         to="caution_size",

@@ -33,10 +33,6 @@ CENT = Decimal("0.01")
 """Amounts are given to the venue in whole cents, rounded towards doing less."""
 
 
-SLICES_MAX = 3
-"""Slices of one realisation; what they brought is paid before the next."""
-
-
 class Claim(NamedTuple):
     """What the loan wants from the trading pocket now, USDT."""
 
@@ -148,8 +144,7 @@ def _slice(
     held = situation.balances
     if held.withdrawable + ONE < held.cash:  # bound by margin
         return None
-    # Bybit takes ten orders a second; a slice is two.
-    at_once = SLICES_MAX * situation.policy.no_trade_band * _gain(situation)
+    at_once = situation.policy.slices_max * situation.policy.no_trade_band * _gain(situation)
     missing = min(limit - min(released, held.cash), at_once)
     most = situation.exposure.low * _gain(situation)
     if min(limit, min(released, held.cash) + most) < least:

@@ -35,6 +35,7 @@ from hedgelock.domain.message import Message
 from hedgelock.domain.money import ONE, ZERO
 from hedgelock.domain.order import OrderConfirmation, OrderStatus, Side
 from hedgelock.domain.policy import ExecutionPolicy, HedgePolicy, Policy
+from hedgelock.domain.registry import Quarantined
 from hedgelock.domain.risk import Confidence, RiskAssessment
 from hedgelock.domain.safety import SafetyMode
 from hedgelock.domain.situation import Balances, HedgeReason, Situation
@@ -71,6 +72,8 @@ class HedgeMemory(msgspec.Struct, frozen=True, kw_only=True):
     effects: Effects = NO_EFFECTS
     settle_after_ms: int = 0
     """Balances asked for at or before this moment (our clock) may miss something."""
+    lost_after_ms: int = 0
+    """A message about this account could not be read at this moment (our clock); 0 = never."""
     reopen_qty: Decimal = ZERO
     """Closed to realise a gain and not yet ordered back, coins."""
     realising: Decimal = ZERO
@@ -106,6 +109,10 @@ def take(memory: HedgeMemory, message: Message, policy: Policy | None) -> HedgeM
             return _take_order(memory, message, policy)
         case TreasuryConfirmation():
             return _take_treasury(memory, message, policy)
+        case Quarantined():
+            # A lost message may have been money: nothing is opened until everything is read anew.
+            lost = max(memory.settle_after_ms, message.ts_seen_ms)
+            return _replace(memory, settle_after_ms=lost, lost_after_ms=lost)
         case _:
             return settle(memory, policy)
 
@@ -204,10 +211,13 @@ def is_settled(memory: HedgeMemory) -> bool:
     view = memory.view
     if memory.treasury is not None or memory.orders:
         return False
+    return _is_read_after(view, memory.settle_after_ms)
+
+
+def _is_read_after(view: AccountView, ts_ms: int) -> bool:
+    """All four facts were asked for after a moment."""
     reads = (view.wallet, view.positions, view.fund, view.loan)
-    return all(
-        read is not None and read.ts_requested_ms > memory.settle_after_ms for read in reads
-    )
+    return all(read is not None and read.ts_requested_ms > ts_ms for read in reads)
 
 
 def settle(memory: HedgeMemory, policy: Policy | None) -> HedgeMemory:
@@ -289,6 +299,8 @@ def situation(memory: HedgeMemory, tables: Tables, now: Now) -> Situation | Hedg
     loan = memory.view.loan
     if loan is not None and any(debt.qty and debt.coin != hedge.quote for debt in loan.debts):
         return HedgeReason.FOREIGN_DEBT
+    if memory.lost_after_ms and not _is_read_after(memory.view, memory.lost_after_ms):
+        return HedgeReason.UNRECONCILED
     safety = tables.safety(memory.account)
     oldest = min(risk.assessed_ts_ms, memory.view.oldest_seen_ms() or 0)
     is_old = now.now_ms - oldest > policy.risk.account_age_max_ms

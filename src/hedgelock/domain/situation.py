@@ -68,6 +68,8 @@ class HedgeReason(enum.Enum):
     NO_INSTRUMENT = "no_instrument"
     NO_TERMS = "no_terms"
     ACCOUNT_UNREAD = "account_unread"
+    UNRECONCILED = "unreconciled"
+    """A message was lost to quarantine and the account has not been read anew since."""
     RESERVE_UNSET = "reserve_unset"
     FOREIGN_DEBT = "foreign_debt"
     """The loan owes another coin than the policy's quote: not valued here."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, cast
 
 import msgspec
@@ -18,7 +18,7 @@ import structlog
 from hedgelock.bus import codec
 from hedgelock.config import Settings
 from hedgelock.domain.safety import OperatorCommand
-from hedgelock.errors import BadMessage, HedgeLockError, VenueError, VenueForbidden
+from hedgelock.errors import BadMessage, VenueError, VenueForbidden
 from hedgelock.ports import Bus, Clock, Exchange, Outgoing
 from hedgelock.services.collector import Collector, LedgerReader
 from hedgelock.services.observe import CollectorSource, Telemetry
@@ -28,6 +28,9 @@ from hedgelock.services.trade_executor import Hands
 from hedgelock.telemetry.http import HttpServers, Listener
 
 _log = structlog.get_logger("host")
+
+OnLimits = Callable[[str, int, int, int], None]
+"""(endpoint, limit, left, reset_ms) after an answer whose headers say so."""
 
 CONNECT_RETRY_S = 1.0
 STOP_TIMEOUT_S = 5.0
@@ -43,7 +46,7 @@ class Host:
         *,
         names: Sequence[str],
         services: Mapping[str, Service[Any]],
-        make_exchange: Callable[[str], Exchange],
+        make_exchange: Callable[[str, OnLimits], Exchange],
         clock: Clock,
         wait: Callable[[float], object] | None,
     ) -> None:
@@ -129,12 +132,17 @@ class Host:
         observed = telemetry.observed()
         if service.name == "trade-executor":
             observed.output = self._after_confirmation(observed.output)
+            observed.forgotten = self._forget
         act = self._act if service.name == "trade-executor" else (lambda _effects: None)
         return Runner(service, session, clock=self._clock, act=act, observed=observed)
 
     def _act(self, effects: Sequence[Any]) -> None:
         assert self._hands is not None, "effects before the executor's hands"
         self._hands.act(effects)
+
+    def _forget(self, accounts: list[str]) -> None:
+        if self._hands is not None:
+            self._hands.forget(accounts)
 
     def _after_confirmation(
         self, then: Callable[[str, codec.Envelope], None]
@@ -167,17 +175,36 @@ class Host:
         runner = self._runners.get("trade-executor")
         if runner is None:
             return
-        exchanges = {name: self._exchange(name) for name in self._settings.account_names()}
+        names = self._settings.account_names()
+        exchanges = {name: self._exchange(name, self._limits_of(name)) for name in names}
         telemetry = self._telemetry["trade-executor"]
         self._hands = Hands(exchanges, self._clock, runner, performed=telemetry.effect)
         for name, exchange in exchanges.items():
-            self._tasks.append(asyncio.create_task(self._connect(name, exchange)))
-        self._hands.start()
+            self._spawn("trade-executor", self._connect(name, exchange))
+            self._spawn("trade-executor", self._hands.listen(exchange))
 
-    def _exchange(self, account: str) -> Exchange:
-        exchange = self._make_exchange(account)
+    def _limits_of(self, account: str) -> OnLimits:
+        def on_limits(endpoint: str, limit: int, left: int, reset_ms: int) -> None:
+            if self._hands is not None:
+                self._hands.on_limits(account, endpoint, limit, left, reset_ms)
+
+        return on_limits
+
+    def _exchange(self, account: str, on_limits: OnLimits = lambda *_: None) -> Exchange:
+        exchange = self._make_exchange(account, on_limits)
         self._exchanges.append(exchange)
         return exchange
+
+    def _spawn(self, service: str, work: Coroutine[Any, Any, None]) -> None:
+        """A task whose failure is a bug: what may fail is mended inside."""
+        task = asyncio.create_task(work)
+
+        def ended(done: asyncio.Task[None]) -> None:
+            if not done.cancelled() and (error := done.exception()) is not None:
+                self._on_fatal(service, error)
+
+        task.add_done_callback(ended)
+        self._tasks.append(task)
 
     async def _connect(self, account: str, exchange: Exchange) -> None:
         """Connect, again and again: an exchange that is down must not stop what folds."""
@@ -206,16 +233,11 @@ class Host:
             )
             instruments = ()  # one account's collector publishes the market for all
             self._collectors[account] = collector
+            exchange.on_bad = collector.quarantine
             telemetry.watch(account, CollectorSource(collector, exchange, self._clock))
-            self._tasks.append(asyncio.create_task(self._collect(collector)))
+            self._spawn("collector", collector.run())
         if "trade-executor" not in self._names:
             threading.Thread(target=self._follow_confirmations, daemon=True).start()
-
-    async def _collect(self, collector: Collector) -> None:
-        try:
-            await collector.run()
-        except HedgeLockError as error:
-            self._on_fatal("collector", error)
 
     def _on_forbidden(self, account: str, error: VenueForbidden) -> None:
         _log.critical("key_refused", account=account, reason=str(error))

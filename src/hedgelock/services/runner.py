@@ -135,6 +135,7 @@ class Observed:
     quarantined: Callable[[str, str], None] = lambda _topic, _reason: None
     restored: Callable[[int, int], None] = lambda _partition, _keys: None
     frozen: Callable[[str, str], None] = lambda _key, _reason: None
+    forgotten: Callable[[list[str]], None] = lambda _keys: None
     step_seconds: Callable[[float], None] = lambda _seconds: None
 
 
@@ -242,10 +243,14 @@ class Runner(Generic[S]):
 
     def _forget(self, partition: int) -> None:
         self.partitions.discard(partition)
-        for key in [k for k in self._kept if self.service.partition(k) == partition]:
+        keys = [k for k in self._kept if self.service.partition(k) == partition]
+        for key in keys:
             del self._kept[key]
+        if keys:
+            self.observed.forgotten(keys)
 
     def _drop_memory(self) -> None:
+        self.observed.forgotten(list(self._kept))
         self._kept.clear()
         self.partitions.clear()
 

@@ -7,18 +7,15 @@ back what the exchange says, through answers and through the private stream.
 from __future__ import annotations
 
 import asyncio
+import collections
 from collections.abc import Callable, Mapping, Sequence
-
-import structlog
+from typing import Any
 
 from hedgelock.domain import execution, precheck
 from hedgelock.domain.execution import ExecutionReport, OrderReport, StreamReset
-from hedgelock.domain.message import Message
 from hedgelock.ports import Clock, Exchange
 from hedgelock.services.effects import EffectRunner
 from hedgelock.services.runner import Emitted, Runner, Service
-
-_log = structlog.get_logger("trade-executor")
 
 SERVICE: Service[execution.ExecutionMemory] = Service(
     name="trade-executor",
@@ -30,17 +27,21 @@ SERVICE: Service[execution.ExecutionMemory] = Service(
 )
 
 
+TRACES_MAX = 4_096
+
+
 class Hands:
     """Runs effects and listens to the private streams, on the asyncio loop it was made in."""
 
     def __init__(
-        self, exchanges: Mapping[str, Exchange], clock: Clock, runner: Runner[execution.ExecutionMemory],
-        *, performed: Callable[[str, str, float], None] = lambda _kind, _outcome, _seconds: None,
+        self, exchanges: Mapping[str, Exchange], clock: Clock,
+        runner: Runner[execution.ExecutionMemory], *,
+        performed: Callable[[str, str, float], None] = lambda _kind, _outcome, _seconds: None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._exchanges = exchanges
         self._runner = runner
-        self._tasks: list[asyncio.Task[None]] = []
+        self._traces: collections.OrderedDict[str, str] = collections.OrderedDict()
         self._effects = {
             name: EffectRunner(
                 exchange, deliver=self._deliver, clock=clock, may_send=self._may_send,
@@ -53,24 +54,18 @@ class Hands:
         """Take effects whose commit stands. Safe from the fold thread."""
         self._loop.call_soon_threadsafe(self._submit, list(effects))
 
-    def _submit(self, effects: list[Emitted]) -> None:
-        for emitted in effects:
-            self._effects[emitted.effect.account].submit([emitted.effect])
+    def forget(self, accounts: Sequence[str]) -> None:
+        """Accounts moved to another instance: what has not left stays here. Fold thread."""
+        self._loop.call_soon_threadsafe(self._drop, list(accounts))
 
-    def _deliver(self, event: Message) -> None:
-        self._runner.deliver(event.account, event)  # type: ignore[attr-defined]
+    def on_limits(self, account: str, endpoint: str, limit: int, left: int, reset_ms: int) -> None:
+        """What the exchange's headers say of a rate limit."""
+        effects = self._effects.get(account)
+        if effects is not None:
+            effects.on_limits(endpoint, limit, left, reset_ms)
 
-    def _may_send(self, effect: execution.Effect) -> str | None:
-        """Safety's word at the moment of sending; None = go."""
-        row = self._runner.tables["safety_state"].get(effect.account)
-        return precheck.forbidden(effect, row.envelope.body if row else None)
-
-    def start(self) -> None:
-        """Listen to every account's private stream."""
-        for exchange in self._exchanges.values():
-            self._tasks.append(asyncio.create_task(self._listen(exchange)))
-
-    async def _listen(self, exchange: Exchange) -> None:
+    async def listen(self, exchange: Exchange) -> None:
+        """One account's private stream, for ever."""
         async for event in exchange.private_stream():
             if isinstance(event, (OrderReport, ExecutionReport, StreamReset)):
                 self._deliver(event)
@@ -79,6 +74,29 @@ class Hands:
         """Let effects under way finish briefly; what stays open is asked about at the next start."""
         for effects in self._effects.values():
             await effects.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _submit(self, effects: list[Emitted]) -> None:
+        for emitted in effects:
+            self._traces[_identity(emitted.effect)] = emitted.trace
+            self._effects[emitted.effect.account].submit([emitted.effect])
+        while len(self._traces) > TRACES_MAX:
+            self._traces.popitem(last=False)
+
+    def _drop(self, accounts: list[str]) -> None:
+        for account in accounts:
+            if account in self._effects:
+                self._effects[account].drop_waiting()
+
+    def _deliver(self, event: Any) -> None:
+        self._runner.deliver(event.account, event, trace=self._traces.get(_identity(event), ""))
+
+    def _may_send(self, effect: execution.Effect) -> str | None:
+        """Safety's word at the moment of sending; None = go."""
+        row = self._runner.tables["safety_state"].get(effect.account)
+        return precheck.forbidden(effect, row.envelope.body if row else None)
+
+
+def _identity(message: Any) -> str:
+    """What an effect and its answers have in common."""
+    report = getattr(message, "report", message)
+    return str(getattr(report, "client_order_id", "") or getattr(report, "intent_id", ""))
