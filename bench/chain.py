@@ -22,7 +22,7 @@ from hedgelock.domain.step import Now, Step
 from hedgelock.ports import Bus
 from hedgelock.services import hedger, risk_engine
 from hedgelock.services.journal import digest
-from hedgelock.services.runner import Service
+from hedgelock.services.service import Service
 from hedgelock.services.tables import TableReader, TableRow
 
 ROUNDS = 3_000

@@ -25,7 +25,7 @@ from hedgelock.domain.message import Message
 from hedgelock.domain.money import trap_floats
 from hedgelock.domain.policy import Policy
 from hedgelock.domain.registry import AccountSpec, SymbolSpec
-from hedgelock.errors import BadMessage, ConfigError, HedgeLockError
+from hedgelock.errors import BadMessage, BusError, ConfigError, HedgeLockError, SchemaTooNew
 from hedgelock.ports import Bus, Clock, Exchange, Outgoing
 from hedgelock.services import (
     funding_engine,
@@ -35,7 +35,8 @@ from hedgelock.services import (
     trade_executor,
 )
 from hedgelock.services.host import Host, OnLimits
-from hedgelock.services.runner import Service
+from hedgelock.services.service import Service
+from hedgelock.supervisor import REFUSED_EXIT
 from hedgelock.telemetry import log
 
 _log = structlog.get_logger("app")
@@ -68,7 +69,13 @@ def open_bus(settings: Settings, *, read_only: bool = False) -> Bus:
         )
     path = settings.data_dir / "hedgelock.db"
     if not read_only:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(
+                f"DATA_DIR={settings.data_dir}: the folder cannot be made ({error.strerror or error});"
+                " choose one that this user may write, for example DATA_DIR=data"
+            ) from error
     return EmbeddedBus(path, clock=SystemClock(), read_only=read_only)
 
 
@@ -89,9 +96,10 @@ def seed(bus: Bus, settings: Settings, clock: Clock) -> int:
     changed = 0
     known = {topic: _latest(bus, topic) for topic in ("accounts", "symbols", "policies")}
     for topic, key, body in wanted:
-        old = known[topic].get(key)
+        rows, damaged = known[topic]
+        old = rows.get(key)
         new = _next_policy(old, body) if isinstance(body, Policy) else body
-        if new == old:
+        if new == old and key not in damaged:
             continue
         changed += 1
         ident = f"app:{topic}:{key}:{clock.now_ms()}.{changed}"
@@ -113,14 +121,23 @@ def _next_policy(old: Message | None, wanted: Policy) -> Policy:
     return old if same == old else msgspec.structs.replace(wanted, version=old.version + 1)
 
 
-def _latest(bus: Bus, topic: str) -> dict[str, Message]:
+def _latest(bus: Bus, topic: str) -> tuple[dict[str, Message], set[str]]:
+    """The latest readable row per key, and the keys whose very latest row is not readable.
+
+    A table shows its latest row only: an unreadable one hides the good one before it.
+    """
     rows: dict[str, Message] = {}
+    damaged: set[str] = set()
     for record in bus.read(topic):
         try:
             rows[record.key] = codec.decode(record.value, topic).body
+            damaged.discard(record.key)
+        except SchemaTooNew:
+            raise
         except BadMessage as error:
             _log.warning("seed_row_ignored", topic=topic, key=record.key, reason=str(error))
-    return rows
+            damaged.add(record.key)
+    return rows, damaged
 
 
 def make_exchange(
@@ -142,6 +159,10 @@ def make_exchange(
         addresses=Addresses(endpoint.rest_url, endpoint.ws_public_url, endpoint.ws_private_url),
         capabilities=CAPABILITIES[mode], clock=clock, settings=own, on_limits=on_limits,
     )
+
+
+class StartRefused(HedgeLockError):
+    """The log cannot be opened or written; nothing was begun."""
 
 
 def prepare() -> None:
@@ -167,10 +188,16 @@ def _run(settings: Settings, names: Sequence[str]) -> int:
     prepare()
     log.configure(settings.log_level, secrets=settings.secrets())
     clock = SystemClock()
-    bus = open_bus(settings)
     try:
-        bus.ensure_topics(names)
-        seed(bus, settings, clock)
+        bus = open_bus(settings)
+    except BusError as error:
+        raise StartRefused(str(error)) from error
+    try:
+        try:
+            bus.ensure_topics(names)
+            seed(bus, settings, clock)
+        except BusError as error:
+            raise StartRefused(str(error)) from error
         status: int = uvloop.run(_host(settings, bus, names, clock))
         return status
     finally:
@@ -212,6 +239,9 @@ def engine() -> int:
     except ConfigError as error:
         _log.critical("configuration", error=str(error))
         return 2
+    except StartRefused as error:
+        _log.critical("cannot_start", error=str(error))
+        return REFUSED_EXIT
     except HedgeLockError as error:
         _log.critical("stopped", error=str(error))
         return 1

@@ -25,6 +25,7 @@ from hedgelock.telemetry.http import probe
 
 _log = structlog.get_logger("supervisor")
 
+_SERVICES = ("collector", "risk-engine", "hedger", "trade-executor", "funding-engine", "safety")
 POLL_S = 0.05
 READY_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 10.0
@@ -33,6 +34,8 @@ RESTART_MAX_S = 5.0
 STEADY_S = 20.0
 """A child that lived this long starts over with the shortest delay."""
 CONFIG_EXIT = 2
+REFUSED_EXIT = 3
+"""A child that cannot begin (a corrupt or busy log): at first a person's matter, later tried again."""
 
 
 @dataclass
@@ -61,6 +64,8 @@ class Supervisor:
         self._log_file = log_path.open("ab") if log_path else None
         self._stopping = threading.Event()
         self.failure: str = ""
+        self._status = 0
+        self._was_ready = False
         python = (sys.executable, "-m")
         self.children = [Child("engine", (*python, "hedgelock.app"))]
         if settings.trading_mode is Mode.SIM:
@@ -82,18 +87,20 @@ class Supervisor:
             for child in self.children:
                 self._start(child)
                 if child.name == "simulator" and not self._await_simulator():
-                    return 1
-            if self._await_ready():
-                self._start_script()
-                on_start()
-            while not self._stopping.wait(POLL_S):
+                    break
+            else:
+                if self._await_ready():
+                    self._was_ready = True
+                    self._start_script()
+                    on_start()
+            while not self.failure and not self._stopping.wait(POLL_S):
                 for child in self.children:
                     self._tend(child)
-                if self.failure:
-                    return 1
         finally:
+            if self.failure:
+                _log.critical("gave_up", reason=self.failure)
             self._stop_all()
-        return 1 if self.failure else 0
+        return self._status
 
     # ------------------------------------------------------------ children
 
@@ -118,13 +125,19 @@ class Supervisor:
         if status is None:
             return
         if status == CONFIG_EXIT:
-            self.failure = f"the {child.name} refused its configuration; its reason is in the log"
+            self._fail(f"the {child.name} refused its configuration; its reason is in the log", 2)
+            return
+        if status == REFUSED_EXIT and not self._was_ready:
+            self._fail(f"the {child.name} cannot start; its reason is in the log", 1)
             return
         if now - child.started_s > STEADY_S:
             child.delay_s = RESTART_MIN_S
         _log.warning("child_died", child=child.name, status=status, restart_s=child.delay_s)
         child.restart_at_s = now + child.delay_s
         child.delay_s = min(child.delay_s * 2, RESTART_MAX_S)
+
+    def _fail(self, reason: str, status: int) -> None:
+        self.failure, self._status = reason, status
 
     def _stop_all(self) -> None:
         for child in reversed(self.children):
@@ -149,8 +162,7 @@ class Supervisor:
 
     def _await_ready(self) -> bool:
         http_settings = self._settings.http
-        names = ("collector", "risk-engine", "hedger", "trade-executor", "funding-engine", "safety")
-        ports = [http_settings.ports(name).http for name in names]
+        ports = [http_settings.ports(name).http for name in _SERVICES]
         return self._await(
             lambda: all(probe(http_settings.host, port, "/ready")[0] for port in ports), "engine"
         )
@@ -166,9 +178,18 @@ class Supervisor:
             if is_there():
                 return True
             if time.monotonic() > deadline:
-                self.failure = f"the {name} is not ready after {READY_TIMEOUT_S:.0f} s"
+                self._fail(f"the {name} is not ready after {READY_TIMEOUT_S:.0f} s: "
+                           f"{self._reasons() or 'it does not answer'}", 1)
                 return False
         return False
+
+    def _reasons(self) -> str:
+        """What the services that are not ready say of themselves."""
+        http_settings = self._settings.http
+        answers = (
+            probe(http_settings.host, http_settings.ports(name).http, "/ready") for name in _SERVICES
+        )
+        return "; ".join(text for ok, text in answers if not ok)
 
     def _start_script(self) -> None:
         if self._settings.trading_mode is not Mode.SIM:

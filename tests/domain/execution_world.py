@@ -49,6 +49,7 @@ from hedgelock.domain.policy import ExecutionPolicy, Policy
 from hedgelock.domain.safety import SafetyMode, SafetyReason, SafetyState
 from hedgelock.domain.step import Now, Step
 from hedgelock.domain.treasury import Pocket, TreasuryAction, TreasuryConfirmation, TreasuryKind
+from hedgelock.services.effects import is_question
 
 D = Decimal
 T0 = 1_700_000_000_000
@@ -210,10 +211,9 @@ class FakeVenue:
     def perform(self, effect: Effect) -> Message:
         """One request, with the next fault."""
         fault = self.faults.popleft() if self.faults else ""
-        asks = isinstance(effect, (QueryOrder, QueryTransfer, QueryLoanAction))
         if fault == "busy":
             return self._answer(effect, Outcome.BUSY, retry_at_ms=self.now_ms + 300)
-        if asks:
+        if is_question(effect):
             if fault:
                 return self._answer(effect, Outcome.QUERY_FAILED)
             return self._asked(effect)
@@ -229,12 +229,16 @@ class FakeVenue:
 
     def arrive(self) -> None:
         """Receive what was on its way long enough; nobody waits for the answers."""
-        while self.late and self.late[0][0] <= self.now_ms:
-            self._received(self.late.popleft()[1])
+        now_ms = self.now_ms
+        while self.late and self.late[0][0] <= now_ms:
+            self.now_ms, effect = self.late.popleft()
+            self._received(effect)
+        self.now_ms = now_ms
 
     def _answer(self, effect: Effect, outcome: Outcome, **more: Any) -> Message:
         common: dict[str, Any] = {
-            "account": effect.account, "outcome": outcome, "ts_seen_ms": self.now_ms, **more
+            "account": effect.account, "outcome": outcome, "ts_seen_ms": self.now_ms,
+            "is_query": is_question(effect), **more,
         }
         match effect:
             case SendOrder() | QueryOrder() | CancelOrder():
@@ -354,7 +358,8 @@ class FakeVenue:
                     same = (sent.kind_of, sent.coin, sent.amount) == (
                         effect.kind_of, effect.coin, effect.amount
                     )
-                    if same and at_ms >= effect.since_ts_ms:
+                    is_known = reference in effect.known_references
+                    if same and at_ms >= effect.since_ts_ms and not is_known:
                         outcome = self._waited(reference)
                         return self._answer(effect, outcome, reference=reference)
                 return self._answer(effect, Outcome.ABSENT)
@@ -482,10 +487,12 @@ def answer(
     effect: SendOrder | QueryOrder | CancelOrder, outcome: Outcome, at_ms: int, **more: Any
 ) -> OrderAnswer:
     """An answer to an order effect."""
-    return OrderAnswer(
-        account="main", client_order_id=effect.client_order_id, outcome=outcome,
-        is_cancel=isinstance(effect, CancelOrder), ts_seen_ms=at_ms, **more,
-    )
+    fields: dict[str, Any] = {
+        "account": "main", "client_order_id": effect.client_order_id, "outcome": outcome,
+        "is_cancel": isinstance(effect, CancelOrder), "ts_seen_ms": at_ms,
+        "is_query": outcome in (Outcome.ABSENT, Outcome.QUERY_FAILED),
+    }
+    return OrderAnswer(**{**fields, **more})
 
 
 def row(sent: SendOrder, status: OrderStatus, filled: str = "0", **changes: Any) -> OrderReport:

@@ -22,11 +22,11 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from hedgelock.domain.execution import Effect, StreamReset
+from hedgelock.domain.execution import Effect, Outcome, StreamReset
 from hedgelock.domain.message import Message, Restored, Tick
 from hedgelock.domain.order import OrderConfirmation, Side, TimeInForce
 from hedgelock.domain.treasury import TreasuryConfirmation, TreasuryKind
-from hedgelock.services.effects import identity_of
+from hedgelock.services.effects import LOCAL, answer_to, identity_of
 
 FAULTS = ["", "lost", "unheard", "late", "busy", "refused", "query_failed"]
 pick = st.integers(0, 1_000)
@@ -113,7 +113,15 @@ class ExecutorMachine(RuleBasedStateMachine):
         keys = sorted(key for key, line in self.lines.items() if line)
         key = keys[index % len(keys)]
         self.venue.now_ms = self.desk.now_ms
-        self.answers[key].append(self.venue.perform(self.lines[key].popleft()))
+        effect = self.lines[key].popleft()
+        expires = getattr(effect, "expires_ts_ms", None)
+        if expires is not None and self.desk.now_ms >= expires:  # as the effect runner does
+            said: Message = answer_to(
+                effect, Outcome.REFUSED, code=LOCAL, text="expired", now_ms=self.desk.now_ms
+            )
+        else:
+            said = self.venue.perform(effect)
+        self.answers[key].append(said)
         self.collect()
 
     def collect(self) -> None:
@@ -213,17 +221,24 @@ class ExecutorMachine(RuleBasedStateMachine):
         self.cancel_all()
         self.stream_drops()
         for _ in range(300):
-            while any(self.lines.values()) or any(self.answers.values()) or self.pushes:
-                while any(self.lines.values()):
-                    self.run_effect(0)
-                while any(self.answers.values()):
-                    self.hear_answer(0)
-                while self.pushes:
-                    self.take(self.pushes.pop(0))
+            self.settle()
             if self.desk.until_ms is None:
                 break
             self.time_passes(1_000)
         self.agree()
+
+    def settle(self) -> None:
+        """Let everything happen that needs no time; it must come to an end."""
+        for _ in range(50):
+            while any(self.lines.values()):
+                self.run_effect(0)
+            while any(self.answers.values()):
+                self.hear_answer(0)
+            while self.pushes:
+                self.take(self.pushes.pop(0))
+            if not any(self.lines.values()):
+                return
+        raise AssertionError("effects and answers chase each other without end")
 
     def agree(self) -> None:
         """Every intent is terminal, every fill confirmed, every loan action and transfer told."""
@@ -244,7 +259,7 @@ class ExecutorMachine(RuleBasedStateMachine):
 
 
 ExecutorMachine.TestCase.settings = settings(
-    max_examples=3, stateful_step_count=40, deadline=None,
+    max_examples=60, stateful_step_count=40, deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )
 TestExecutor = ExecutorMachine.TestCase

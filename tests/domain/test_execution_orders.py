@@ -87,6 +87,11 @@ class Teller:
             case ["halt"]:
                 self.desk.tables.safeties = safety(SafetyMode.HALTED, version=2)
                 return self.desk.tables.safeties
+            case ["busy?"]:
+                return answer(
+                    self.sent, Outcome.BUSY, self.desk.now_ms, is_query=True,
+                    retry_at_ms=self.desk.now_ms + 300,
+                )
             case [outcome]:
                 return answer(
                     self.sent, OUTCOMES[outcome], self.desk.now_ms,
@@ -108,6 +113,8 @@ class Teller:
             due = " ".join(WORDS[word] for word in kinds(found).split()) or "-"
             assert (got, due) == (status, effects), f"row {number}: {line.strip()}"
 
+
+RESTING: dict[str, Any] = {"price": D("60000.0"), "time_in_force": TimeInForce.GTC}
 
 STORIES: dict[str, tuple[dict[str, Any], str]] = {
     "acknowledged, filled in two parts": ({}, """
@@ -149,7 +156,7 @@ STORIES: dict[str, tuple[dict[str, Any], str]] = {
         row filled 1                | filled*             | -
         row filled 1                | filled*             | -
     """),
-    "a fill after the cancel is booked": ({"price": D("60000.0"), "time_in_force": TimeInForce.GTC}, """
+    "a fill after the cancel is booked": (RESTING, """
         place                       | pending             | Send
         accepted                    | new                 | -
         cancel                      | new                 | Cancel
@@ -157,14 +164,14 @@ STORIES: dict[str, tuple[dict[str, Any], str]] = {
         fill a 0.3                  | cancelled*          | -
         fill a 0.3                  | cancelled*          | -
     """),
-    "the cancel loses the race": ({"price": D("60000.0"), "time_in_force": TimeInForce.GTC}, """
+    "the cancel loses the race": (RESTING, """
         place                       | pending             | Send
         accepted                    | new                 | -
         cancel                      | new                 | Cancel
         cancel refused              | new                 | Query
         facts filled 1              | filled*             | -
     """),
-    "a cancel is repeated until the order is gone": ({"price": D("60000.0"), "time_in_force": TimeInForce.GTC}, """
+    "a cancel is repeated until the order is gone": (RESTING, """
         place                       | pending             | Send
         accepted                    | new                 | -
         cancel                      | new                 | Cancel
@@ -216,10 +223,11 @@ STORIES: dict[str, tuple[dict[str, Any], str]] = {
         place                       | pending             | Send
         +4900                       | unknown?            | Query
         busy                        | unknown?            | -
-        absent                      | unknown?            | -
-        +2000                       | unknown?            | Query
-        absent                      | unknown?            | -
-        +100                        | unknown?            | Query
+        absent                      | pending             | Send
+        busy                        | pending             | -
+        +100                        | pending             | -
+        +1999                       | pending             | -
+        +1                          | unknown?            | Query
         absent                      | expired*            | -
     """),
     "busy and then expired, never in doubt": ({"expires_ts_ms": T0 + 200}, """
@@ -232,6 +240,31 @@ STORIES: dict[str, tuple[dict[str, Any], str]] = {
         doubtful                    | unknown?            | Query
         absent                      | pending             | Send
         accepted                    | new                 | -
+    """),
+    "doubt upon doubt: sent ever later": ({}, """
+        place                       | pending             | Send
+        doubtful                    | unknown?            | Query
+        absent                      | pending             | Send
+        doubtful                    | unknown?            | Query
+        absent                      | unknown?            | -
+        +249                        | unknown?            | -
+        +1                          | pending             | Send
+        doubtful                    | unknown?            | Query
+        absent                      | unknown?            | -
+        +500                        | pending             | Send
+    """),
+    "a cancel that never helps is tried ever later": (RESTING, """
+        place                       | pending             | Send
+        cancel                      | pending             | Cancel
+        cancel refused              | unknown?            | Query
+        facts new 0                 | new                 | Cancel
+        cancel refused              | new                 | Query
+        facts new 0                 | new                 | -
+        +2000                       | new                 | Cancel
+        cancel refused              | new                 | Query
+        facts new 0                 | new                 | -
+        +3999                       | new                 | -
+        +1                          | new                 | Cancel
     """),
     "in doubt, asked, found": ({}, """
         place                       | pending             | Send
@@ -280,7 +313,7 @@ STORIES: dict[str, tuple[dict[str, Any], str]] = {
         query_failed                | unknown?            | -
         query_failed                | unknown?            | -
         +2000                       | unknown?            | Query
-        busy                        | unknown?            | -
+        busy?                       | unknown?            | -
         +3999                       | unknown?            | -
         +1                          | unknown?            | Query
         facts cancelled 0.5         | cancelled*          | -
@@ -352,7 +385,7 @@ STORIES: dict[str, tuple[dict[str, Any], str]] = {
         +5000                       | unknown?            | Query
         absent                      | expired*            | -
     """),
-    "known to the venue and then nowhere": ({"price": D("60000.0"), "time_in_force": TimeInForce.GTC}, """
+    "known to the venue and then nowhere": (RESTING, """
         place                       | pending             | Send
         row partially_filled 0.4    | partially_filled    | -
         fill a 0.4                  | partially_filled    | -
@@ -393,7 +426,8 @@ STORIES: dict[str, tuple[dict[str, Any], str]] = {
         place                       | pending             | Send
         row rejected                | rejected*           | -
     """),
-    "no second try for a resting order": ({"price": D("60000.0"), "time_in_force": TimeInForce.POST_ONLY}, """
+    "no second try for a resting order": (
+        {**RESTING, "time_in_force": TimeInForce.POST_ONLY}, """
         place                       | pending             | Send
         row cancelled 0             | cancelled*          | -
     """),
@@ -661,6 +695,11 @@ def test_an_order_that_is_not_ours_is_not_adopted(name: str, changes: dict[str, 
     said = len(desk.said)
     desk.feed(row(desk_first(desk), OrderStatus.CANCELLED))
     assert len(desk.said) == said
+    assert desk.feed(fill(desk_first(desk), "f", "0.1")) == []
+    told = desk.order()
+    assert (told.status, told.is_terminal, told.filled_qty) == (
+        OrderStatus.REJECTED, True, D("0.1")
+    )
 
 
 def desk_first(desk: Desk) -> SendOrder:
@@ -763,12 +802,11 @@ def test_a_cancel_reaches_only_its_instrument_and_its_past() -> None:
     desk = Desk()
     other = "linear:ETHUSDT"
     desk.tables.instruments[other] = instrument(instrument=other)
-    resting = {"price": D("60000.0"), "time_in_force": TimeInForce.GTC}
-    desk.feed(place(1, **resting), place(2, instrument=other, **resting))
+    desk.feed(place(1, **RESTING), place(2, instrument=other, **RESTING))
     wish = cancel(instrument=PERP)
     found = desk.feed(wish)
     assert [e.instrument for e in found] == [PERP]  # type: ignore[union-attr]
-    desk.feed(place(3, **resting, decided_ts_ms=T0 + 1))
+    desk.feed(place(3, **RESTING, decided_ts_ms=T0 + 1))
     assert desk.feed(wish) == []
     assert desk.feed(cancel(98)) != []
     assert not desk.memory.orders["hedger:main:3.0"].is_cancelling
@@ -793,4 +831,23 @@ def test_an_old_busy_says_nothing_about_the_new_send() -> None:
     before = teller.desk.memory
     assert teller.desk.feed(answer(teller.sent, Outcome.BUSY, T0)) == []
     assert teller.desk.feed(answer(teller.sent, Outcome.DOUBTFUL, T0)) == []
+    assert teller.desk.feed(answer(teller.sent, Outcome.ABSENT, T0, is_query=False)) == []
     assert teller.desk.memory == before
+
+
+def test_an_old_answer_says_nothing_about_the_open_question() -> None:
+    """Absence that was seen before the question was asked answers an earlier one."""
+    teller = Teller()
+    teller.play("""
+        place                       | pending             | Send
+        +2000                       | unknown?            | Query
+    """)
+    before = teller.desk.memory
+    for outcome in (Outcome.ABSENT, Outcome.QUERY_FAILED):
+        assert teller.desk.feed(answer(teller.sent, outcome, T0 + 1_999)) == []
+    assert teller.desk.memory == before
+    teller.play("doubtful | unknown? | Query")
+    before = teller.desk.memory
+    for outcome in (Outcome.ABSENT, Outcome.QUERY_FAILED):
+        assert teller.desk.feed(answer(teller.sent, outcome, T0 + 299)) == []
+    assert teller.desk.memory == before, "older than the question"

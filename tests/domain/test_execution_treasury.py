@@ -28,6 +28,7 @@ WORDS = {
     "SendTransfer": "T", "SendLoanAction": "L", "QueryTransfer": "t", "QueryLoanAction": "l",
 }
 OUTCOMES = {outcome.value: outcome for outcome in Outcome}
+QUESTIONS = (Outcome.ABSENT, Outcome.QUERY_FAILED)
 LONG = {"expires_ts_ms": T0 + 60_000}
 K = TreasuryKind
 
@@ -38,7 +39,7 @@ def transfer_answer(desk: Desk, outcome: Outcome, number: int = 50, **more: Any)
     fields: dict[str, Any] = {
         "account": "main", "intent_id": intent_id, "outcome": outcome,
         "transfer_id": desk.memory.actions[intent_id].transfer_id, "ts_seen_ms": desk.now_ms,
-        "retry_at_ms": desk.now_ms + 300,
+        "retry_at_ms": desk.now_ms + 300, "is_query": outcome in QUESTIONS,
     }
     return TransferAnswer(**{**fields, **more})
 
@@ -48,6 +49,7 @@ def loan_answer(desk: Desk, outcome: Outcome, number: int = 50, **more: Any) -> 
     fields: dict[str, Any] = {
         "account": "main", "intent_id": f"hedger:main:{number}.0", "outcome": outcome,
         "ts_seen_ms": desk.now_ms, "retry_at_ms": desk.now_ms + 300,
+        "is_query": outcome in QUESTIONS,
     }
     return LoanAnswer(**{**fields, **more})
 
@@ -72,6 +74,13 @@ class Teller:
                 return self.desk.tables.safeties
             case ["transfer", outcome]:
                 return transfer_answer(self.desk, OUTCOMES[outcome])
+            case ["transfer?", outcome]:
+                return transfer_answer(self.desk, OUTCOMES[outcome], is_query=True)
+            case ["loan?", outcome, *reference]:
+                return loan_answer(
+                    self.desk, OUTCOMES[outcome], is_query=True,
+                    reference=reference[0] if reference else "",
+                )
             case ["loan", outcome, *reference]:
                 return loan_answer(
                     self.desk, OUTCOMES[outcome], reference=reference[0] if reference else ""
@@ -130,7 +139,7 @@ STORIES: dict[str, tuple[TreasuryKind, dict[str, Any], str]] = {
         transfer accepted           | started             | -
         transfer accepted           | started             | -
         +2000                       | started             | t
-        transfer accepted           | started             | -
+        transfer? accepted          | started             | -
         +2000                       | started             | t
         transfer query_failed       | started             | -
         +3999                       | started             | -
@@ -162,7 +171,7 @@ STORIES: dict[str, tuple[TreasuryKind, dict[str, Any], str]] = {
         start                       | started             | L
         loan accepted r1            | started             | -
         +2000                       | started             | l
-        loan refused r1             | failed*             | -
+        loan? refused r1            | failed*             | -
     """),
     "busy: again when the venue says": (K.REPAY, {"transfer_amount": D(0)}, """
         start                       | started             | L
@@ -184,12 +193,24 @@ STORIES: dict[str, tuple[TreasuryKind, dict[str, Any], str]] = {
         transfer duplicate          | started?            | t
         transfer done               | done*               | -
     """),
+    "doubt upon doubt: sent ever later": (K.TRANSFER_TO_FUND, {}, """
+        start                       | started             | T
+        transfer doubtful           | started?            | t
+        transfer absent             | started             | T
+        transfer doubtful           | started?            | t
+        transfer absent             | started?            | -
+        +250                        | started             | T
+        transfer doubtful           | started?            | t
+        transfer absent             | started?            | -
+        +250                        | started?            | -
+        +250                        | started             | T
+    """),
     "a transfer whose state the venue does not know": (K.TRANSFER_TO_FUND, {}, """
         start                       | started             | T
         transfer doubtful           | started?            | t
-        transfer doubtful           | started?            | -
+        transfer? doubtful          | started?            | -
         +2000                       | started?            | t
-        transfer busy               | started?            | -
+        transfer? busy              | started?            | -
         +4000                       | started?            | t
         transfer done               | done*               | -
     """),
@@ -241,6 +262,7 @@ STORIES: dict[str, tuple[TreasuryKind, dict[str, Any], str]] = {
         start                       | started             | L
         loan doubtful               | started?            | l
         loan doubtful               | started?            | -
+        loan? query_failed          | started?            | -
         +2000                       | started?            | l
         loan done r1                | done*               | -
     """),
@@ -427,19 +449,42 @@ def test_a_loan_action_that_waited_too_long_fails() -> None:
     assert (told.is_terminal, told.text) == (True, "expired")
 
 
-def test_the_row_of_another_action_proves_nothing() -> None:
-    """A reference that belongs to an earlier action of ours leaves the later one open."""
+def two_alike() -> Desk:
+    """Two equal repayments, one done as r1, the other in doubt and asked about."""
     desk = Desk()
     later = {"transfer_amount": D(0)}
     desk.feed(treasury(K.REPAY, 1, **later))
     desk.feed(loan_answer(desk, Outcome.DONE, 1, reference="r1"))
     desk.feed(treasury(K.REPAY, 2, **later))
-    desk.feed(loan_answer(desk, Outcome.DOUBTFUL, 2))
-    desk.feed(loan_answer(desk, Outcome.DONE, 2, reference="r1"))
+    (asked,) = desk.feed(loan_answer(desk, Outcome.DOUBTFUL, 2))
+    assert isinstance(asked, QueryLoanAction)
+    assert asked.known_references == ("r1",)
+    return desk
+
+
+def test_the_row_of_another_action_proves_nothing() -> None:
+    """A reference that belongs to an earlier action of ours leaves the later one open."""
+    desk = two_alike()
+    desk.feed(loan_answer(desk, Outcome.DONE, 2, reference="r1", is_query=True))
     assert desk.action(2).is_unknown
-    assert desk.tick(2_000) != []
+    assert kinds(desk.tick(2_000)) == "QueryLoanAction"
     desk.feed(loan_answer(desk, Outcome.DONE, 2, reference="r2"))
     assert desk.action(2).loan_amount == 2000
+
+
+def test_a_history_that_shows_only_the_other_ends_after_a_while() -> None:
+    """Asked until a minute past the deadline, it fails and says that it may have happened."""
+    desk = two_alike()
+    for _ in range(10):
+        desk.feed(loan_answer(desk, Outcome.DONE, 2, reference="r1"))
+        desk.feed(loan_answer(desk, Outcome.DONE, 2, reference="r1"))
+        desk.tick(10_000)
+    told = desk.action(2)
+    assert (told.is_terminal, told.loan_amount) == (True, 0)
+    assert "may have happened" in told.text
+    before = desk.memory
+    desk.feed(loan_answer(desk, Outcome.DONE, 2, reference="r1"))
+    assert desk.memory == before
 
 
 def test_answers_for_others_are_ignored() -> None:
@@ -464,7 +509,8 @@ def test_answers_older_than_the_last_send_are_ignored() -> None:
     for outcome in (Outcome.BUSY, Outcome.DOUBTFUL):
         teller.desk.feed(loan_answer(teller.desk, outcome, ts_seen_ms=T0))
     for outcome in (Outcome.ABSENT, Outcome.QUERY_FAILED):
-        teller.desk.feed(loan_answer(teller.desk, outcome))
+        for is_query in (True, False):
+            teller.desk.feed(loan_answer(teller.desk, outcome, is_query=is_query))
     assert teller.desk.memory == before
 
 
@@ -486,4 +532,11 @@ def test_a_processing_half_forgets_an_older_refusal() -> None:
         transfer accepted           | started             | -
     """)
     teller.desk.feed(transfer_answer(teller.desk, Outcome.REFUSED, ts_seen_ms=T0 - 1))
+    assert kinds(teller.desk.tick(2_000)) == "QueryTransfer"
+    before = teller.desk.memory
+    for outcome in (Outcome.ABSENT, Outcome.REFUSED, Outcome.QUERY_FAILED):
+        teller.desk.feed(
+            transfer_answer(teller.desk, outcome, ts_seen_ms=T0 + 1_999, is_query=True)
+        )
+    assert teller.desk.memory == before, "older than the question"
     teller.play("transfer done | done* | -")

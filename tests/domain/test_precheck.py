@@ -44,6 +44,7 @@ def context(**changes: Any) -> Context:
 
 HALTED = safety(SafetyMode.HALTED)
 KILLED = safety(SafetyMode.KILLED)
+MOST = ExecutionPolicy().orders_per_minute_max
 FLATTEN = safety(SafetyMode.KILLED, flatten=True)
 
 CASES: list[tuple[str, dict[str, Any], dict[str, Any], Refusal | None]] = [
@@ -68,9 +69,9 @@ CASES: list[tuple[str, dict[str, Any], dict[str, Any], Refusal | None]] = [
     ("no policy", {}, {"policy": None}, Refusal.POLICY_ABSENT),
     ("no terms", {}, {"instrument": None}, Refusal.INSTRUMENT_UNKNOWN),
     ("too many open", {}, {"open_intents": 32}, Refusal.TOO_MANY_OPEN),
-    ("minute full", {}, {"orders_last_minute": 60}, Refusal.TOO_MANY_ORDERS),
-    ("minute nearly full", {}, {"orders_last_minute": 59}, None),
-    ("minute full, reducing", {"reduce_only": True}, {"orders_last_minute": 60}, None),
+    ("minute full", {}, {"orders_last_minute": MOST}, Refusal.TOO_MANY_ORDERS),
+    ("minute nearly full", {}, {"orders_last_minute": MOST - 1}, None),
+    ("minute full, reducing", {"reduce_only": True}, {"orders_last_minute": MOST}, None),
     ("off the lot", {"qty": D("1.0005")}, {}, Refusal.QTY_OFF_LOT),
     ("absurd quantity", {"qty": D("1e30")}, {}, Refusal.QTY_TOO_LARGE),
     ("too small", {"qty": D("0.001")}, {"instrument": instrument(qty_min=D("0.002"))},

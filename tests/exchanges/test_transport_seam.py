@@ -36,6 +36,10 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         super()._run_once()  # type: ignore[misc]
 
 
+virtual_seconds = asyncio.sleep
+"""On the virtual-time loop of this file no real time passes in it."""
+
+
 class VirtualClock:
     """The loop's time."""
 
@@ -63,7 +67,7 @@ class Wire:
     ) -> HttpAnswer:
         """Every request succeeds after a virtual second."""
         self.paths.append(url.partition("/v5/")[2])
-        await asyncio.sleep(1)
+        await virtual_seconds(1)
         result = {"orderId": "v", "timeNano": str(VirtualClock().now_ms() * 10**6)}
         answer = {"retCode": 0, "retMsg": "OK", "result": result, "time": VirtualClock().now_ms()}
         return HttpAnswer(200, {}, json.dumps(answer).encode())
@@ -168,7 +172,7 @@ def test_a_quiet_account_is_no_dead_stream_as_long_as_pongs_come() -> None:
         stream = exchange(wire).private_stream()
         assert isinstance(await anext(stream), StreamReset)
         later = asyncio.ensure_future(anext(stream))
-        await asyncio.sleep(600)
+        await virtual_seconds(600)
         assert len(wire.opened_ms) == 1
         wire.answers_pings = False
         assert isinstance(await later, StreamReset)
@@ -186,7 +190,7 @@ def test_an_hour_of_outage_stays_within_the_connection_limit() -> None:
         wire.up = False
         stream = exchange(wire).private_stream()
         first = asyncio.ensure_future(anext(stream))
-        await asyncio.sleep(3_600)
+        await virtual_seconds(3_600)
         assert not first.done()
         for start_ms in range(0, 3_600_000, 300_000):
             tries = [at for at in wire.opened_ms if start_ms <= at < start_ms + 300_000]

@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
+import urllib.error
 import urllib.request
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -60,6 +62,31 @@ def get(url: str) -> Any:
     """A JSON answer."""
     with urllib.request.urlopen(url, timeout=10) as answer:
         return json.load(answer)
+
+
+@dataclass
+class Answer:
+    """What a page said, whatever its status."""
+
+    status: int
+    text: str
+
+    @property
+    def body(self) -> Any:
+        """As JSON."""
+        return json.loads(self.text)
+
+
+def ask(url: str, data: bytes | None = None, **headers: str) -> Answer:
+    """GET, or POST with `data`; a refusal is an answer too."""
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, data, headers), timeout=10) as page:
+            return Answer(page.status, page.read().decode())
+    except urllib.error.HTTPError as error:
+        return Answer(error.code, error.read().decode())
+
+
+_SAMPLE = re.compile(r"^([a-z_]+(?:\{[^}]*\})?) (\S+)$", re.MULTILINE)
 
 
 @dataclass
@@ -136,6 +163,59 @@ class Trial:
         """Whether a service says it can work."""
         port = self.env[f"HTTP__{name.replace('-', '_').upper()}_PORT"]
         return bool(get(f"http://127.0.0.1:{port}/ready")["ready"])
+
+    def url(self, name: str, path: str, *, metrics: bool = False) -> str:
+        """A page of a service."""
+        kind = "METRICS_PORT" if metrics else "PORT"
+        port = self.env[f"HTTP__{name.replace('-', '_').upper()}_{kind}"]
+        return f"http://127.0.0.1:{port}{path}"
+
+    def why_not_ready(self, name: str) -> list[str]:
+        """What a service's /ready says is missing; [] = it is ready."""
+        return list(ask(self.url(name, "/ready")).body["reasons"])
+
+    def metric(self, name: str, metric: str, **labels: str) -> float:
+        """The sum of a service's series of that name with those labels; 0 where there is none."""
+        page = ask(self.url(name, "/metrics", metrics=True)).text
+        total = 0.0
+        for series, value in _SAMPLE.findall(page):
+            known, _, rest = series.partition("{")
+            if known == f"hedgelock_{metric}" and all(f'{k}="{v}"' in rest for k, v in labels.items()):
+                total += float(value)
+        return total
+
+    def start_simulator(self) -> None:
+        """The exchange by itself, its script held."""
+        self.start("simulator", sys.executable, "-m", "hedgelock.simulator")
+        self.await_that("the simulator", lambda: get(f"{self.sim}/healthz"), 30)
+
+    def start_engine(self) -> None:
+        """The engine by itself, as the supervisor starts it; returns when everything is ready."""
+        self.start("engine", sys.executable, "-m", "hedgelock.app")
+        self.await_that("readiness", lambda: all(self.ready(name) for name in SERVICES), 45)
+
+    def start_script(self) -> None:
+        """Let the scenario begin."""
+        urllib.request.urlopen(urllib.request.Request(f"{self.sim}/sim/start", method="POST"),
+                               timeout=10).close()
+
+    def command(self, *argv: str) -> subprocess.CompletedProcess[str]:
+        """Run a `hedgelock` command with this run's settings."""
+        return subprocess.run([HEDGELOCK, *argv], env=self.env, cwd=self.folder, text=True,
+                              capture_output=True, stdin=subprocess.DEVNULL, timeout=60, check=False)
+
+    def lines(self, name: str) -> list[dict[str, Any]]:
+        """The JSON log lines of a process; a line that is none fails."""
+        text = (self.folder / f"{name}.log").read_text()
+        return [json.loads(line) for line in text.splitlines()]
+
+    def bodies(self, topic: str) -> list[Any]:
+        """Every readable message of a topic, oldest first."""
+        bus = self.bus()
+        try:
+            return [codec.decode(record.value).body for record in bus.read(topic)]
+        finally:
+            bus.close()
 
     def bus(self) -> Bus:
         """The run's log, for reading."""

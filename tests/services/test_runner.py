@@ -20,7 +20,8 @@ from hedgelock.domain.step import Hold, Now, Output, PriceBox, Step, Tables
 from hedgelock.errors import BusError
 from hedgelock.ports import Offsets, Outgoing, StepRecord
 from hedgelock.services.journal import replay
-from hedgelock.services.runner import Emitted, Runner, Service
+from hedgelock.services.runner import Runner
+from hedgelock.services.service import Emitted, Service
 
 
 class Counter(msgspec.Struct, frozen=True):

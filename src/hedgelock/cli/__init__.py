@@ -65,8 +65,11 @@ def main(argv: Sequence[str] | None = None) -> None:
             "  do:  start without -O and unset PYTHONOPTIMIZE\n"
         )
         raise SystemExit(console.USAGE)
+    from hedgelock.domain.money import trap_floats
     from hedgelock.errors import ConfigError, HedgeLockError
 
+    # The engine's arithmetic, to the digit: `replay` compares what both computed.
+    trap_floats()
     try:
         app(args=None if argv is None else list(argv), prog_name="hedgelock")
     except ConfigError as error:

@@ -106,6 +106,8 @@ class QueryLoanAction(Message, frozen=True, kw_only=True):
     coin: str
     amount: Decimal
     since_ts_ms: int
+    known_references: tuple[str, ...] = ()
+    """Rows of other actions of ours: not the one that is looked for."""
 
 
 Effect = (
@@ -148,6 +150,8 @@ class OrderAnswer(Message, frozen=True, kw_only=True):
     outcome: Outcome
     venue_order_id: str = ""
     is_cancel: bool = False
+    is_query: bool = False
+    """Answers a question, not a send; set by the effect runner."""
     code: str = ""
     text: str = ""
     retry_at_ms: int = 0
@@ -197,6 +201,8 @@ class TransferAnswer(Message, frozen=True, kw_only=True):
     intent_id: str
     transfer_id: str
     outcome: Outcome
+    is_query: bool = False
+    """Answers a question, not a send; set by the effect runner."""
     code: str = ""
     text: str = ""
     retry_at_ms: int = 0
@@ -212,6 +218,8 @@ class LoanAnswer(Message, frozen=True, kw_only=True):
     account: str
     intent_id: str
     outcome: Outcome
+    is_query: bool = False
+    """Answers a question, not a send; set by the effect runner."""
     reference: str = ""
     debt_after: Decimal | None = None
     code: str = ""

@@ -12,7 +12,6 @@ from hedgelock.domain.effect import (
     OrderAnswer,
     OrderFacts,
     OrderReport,
-    Outcome,
     StreamReset,
     TransferAnswer,
 )
@@ -294,27 +293,17 @@ class Fold:
         item = self._actions.get(answer.intent_id)
         if item is None:
             return
+        scene, deadline_ms = self._scene(), item.action.expires_ts_ms
         if isinstance(answer, TransferAnswer):
-            name, leg = "transfer", item.transfer
-            is_other = answer.transfer_id != item.transfer_id
-        else:
-            name, leg, is_other = "loan", item.loan, False
-            if self._is_of_another(item, answer):
-                text = "the history shows another action"
-                answer = replace(answer, outcome=Outcome.QUERY_FAILED, text=text)
-        if leg is None or is_other:
-            return
-        after = loan_execution.on_answer(leg, answer, self._scene(), item.action.expires_ts_ms)
-        if after is not leg:
-            self._put_action(replace(item, **{name: after}))
-
-    def _is_of_another(self, item: TreasuryIntent, answer: LoanAnswer) -> bool:
-        """The venue's reference belongs to another action of ours (same kind and amount)."""
-        return bool(answer.reference) and any(
-            other.loan is not None and other.loan.reference == answer.reference
-            for other in self._actions.values()
-            if other.action.intent_id != item.action.intent_id
-        )
+            if item.transfer is not None and answer.transfer_id == item.transfer_id:
+                after = loan_execution.on_answer(item.transfer, answer, scene, deadline_ms)
+                self._put_action(loan_execution.with_half(item, transfer=after))
+        elif item.loan is not None:
+            others = loan_schedule.others_of(item, self._actions.values())
+            is_other = answer.reference in others.references
+            fold = loan_execution.on_row_of_another if is_other else loan_execution.on_answer
+            after = fold(item.loan, answer, scene, deadline_ms)
+            self._put_action(loan_execution.with_half(item, loan=after))
 
     # ------------------------------------------------------------ restarts and gaps
 
@@ -371,13 +360,8 @@ class Fold:
     def _advance_actions(self) -> bool:
         changed = False
         for item in list(self._actions.values()):
-            busy = {
-                other.action.coin
-                for other in self._actions.values()
-                if other.action.intent_id != item.action.intent_id
-                and other.loan is not None and other.loan.state.is_open
-            }
-            advanced = loan_schedule.advance(item, self._scene(), busy)
+            others = loan_schedule.others_of(item, self._actions.values())
+            advanced = loan_schedule.advance(item, self._scene(), others)
             self._effects += advanced.effects
             changed |= advanced.item is not item
             self._put_action(advanced.item)

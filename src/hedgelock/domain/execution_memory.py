@@ -39,7 +39,8 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     """One order at the venue: one try at one slice. `filled_qty` is the venue's cumExecQty.
 
     Timers (ms, None = nothing due): `send_at_ms`, `ask_at_ms`, `cancel_at_ms`. `asked_ts_ms` > 0:
-    a question is open since then. `absent_from_ms`: "absent" is final only when asked at or after
+    a question is open since then. `sends` counts how often it left, `asks` questions without news.
+    `absent_from_ms`: "absent" is final only when asked at or after
     this, because a request may still be on its way before. `lost_since_ms` > 0: the venue is known
     to have it, but queries found nothing since then.
     """
@@ -56,6 +57,7 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     text: str = ""
     send_at_ms: int | None = None
     sent_ts_ms: int = 0
+    sends: int = 0
     ask_at_ms: int | None = None
     asked_ts_ms: int = 0
     asks: int = 0
@@ -134,6 +136,7 @@ class Leg(msgspec.Struct, frozen=True, kw_only=True):
     state: LegState = LegState.WAITING
     first_sent_ts_ms: int = 0
     sent_ts_ms: int = 0
+    sends: int = 0
     send_at_ms: int | None = None
     ask_at_ms: int | None = None
     asked_ts_ms: int = 0

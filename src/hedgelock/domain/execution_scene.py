@@ -71,6 +71,11 @@ class Scene(NamedTuple):
             self.timing.query_after_ms << min(max(asks - 1, 0), 5), ASK_BACKOFF_MAX_MS
         )
 
+    def again_ms(self, sends: int) -> int:
+        """When to send what was found absent: the second time at once, then ever later."""
+        pause = BUSY_PAUSE_MS << min(sends - 2, 4) if sends > 1 else 0
+        return self.now_ms + pause
+
     def retry_ms(self, retry_at_ms: int, expires_ts_ms: int) -> int:
         """When to send again after "busy".
 

@@ -19,7 +19,8 @@ from typing import NamedTuple
 
 import msgspec
 
-from hedgelock.domain.hedge_memory import HedgeMemory, settle, situation, take
+from hedgelock.domain.hedge_memory import HedgeMemory, settle, take
+from hedgelock.domain.hedge_scene import situation
 from hedgelock.domain.inflight import OrderWatch, Purpose, TreasuryWatch, exposure
 from hedgelock.domain.message import Message
 from hedgelock.domain.money import ZERO, floor_to, saturate

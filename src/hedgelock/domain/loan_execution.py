@@ -49,9 +49,6 @@ _LOANS = frozenset(
     {TreasuryKind.REPAY, TreasuryKind.BORROW, TreasuryKind.REPAY_WITH_COLLATERAL}
 )
 
-_NOTHING_LEARNED = frozenset({Outcome.QUERY_FAILED, Outcome.BUSY, Outcome.DOUBTFUL})
-"""Answers to a question that leave everything open."""
-
 
 def transfer_id(*, log_id: str, account: str, intent_id: str) -> str:
     """The transfer's identity: a UUID (in the version-4 form that Bybit asks for) of the intent.
@@ -100,6 +97,15 @@ def start(
     )
 
 
+def with_half(
+    item: TreasuryIntent, *, transfer: Leg | None = None, loan: Leg | None = None
+) -> TreasuryIntent:
+    """`item` with a half replaced; the very same object when it is the same half."""
+    if transfer in (None, item.transfer) and loan in (None, item.loan):
+        return item
+    return replace(item, transfer=transfer or item.transfer, loan=loan or item.loan)
+
+
 # ---------------------------------------------------------------- events
 
 
@@ -109,29 +115,45 @@ def on_answer(
     """What an answer to a send or a question tells about one half."""
     if not leg.state.is_open:
         return leg
-    if answer.ts_seen_ms < leg.asked_ts_ms and answer.outcome is not Outcome.DONE:
-        return leg  # older than the question that is open: it answers something before
-    if leg.asked_ts_ms and answer.outcome in _NOTHING_LEARNED:
-        # No question is open while a send is under way: this is the question's own fate.
-        later = _on_query_failed(leg, scene)
-        return replace(later, ask_at_ms=max(later.ask_at_ms or 0, answer.retry_at_ms))
+    if answer.outcome is Outcome.DONE:
+        return _ended(leg, LegState.DONE, answer)
+    if answer.is_query:
+        return _on_question(leg, answer, scene, deadline_ms)
     match answer.outcome:
-        case Outcome.DONE:
-            return _ended(leg, LegState.DONE, answer)
         case Outcome.ACCEPTED:
-            return _on_accepted(leg, answer, scene)
+            return leg if leg.state is LegState.PROCESSING else _processing(leg, answer, scene)
         case Outcome.REFUSED:
             return _on_refused(leg, answer, scene)
         case Outcome.DUPLICATE | Outcome.DOUBTFUL:
             return _on_doubt(leg, answer, scene)
         case Outcome.BUSY:
             return _on_busy(leg, answer, scene, deadline_ms)
+        case _:
+            return leg  # ABSENT and QUERY_FAILED answer questions only
+
+
+def _on_question(
+    leg: Leg, answer: TransferAnswer | LoanAnswer, scene: Scene, deadline_ms: int
+) -> Leg:
+    """What the venue's books say, if this is the question that is open."""
+    if not leg.asked_ts_ms or answer.ts_seen_ms < leg.asked_ts_ms:
+        return leg
+    match answer.outcome:
+        case Outcome.ACCEPTED:
+            return _processing(leg, answer, scene)
+        case Outcome.REFUSED:
+            return _ended(leg, LegState.FAILED, answer)
         case Outcome.ABSENT:
             return _on_absent(
                 leg, scene, deadline_ms, has_key=isinstance(answer, TransferAnswer)
             )
-        case _:  # QUERY_FAILED
-            return leg  # answers a question that is no longer open
+        case _:
+            return _asked_again(leg, answer, scene)
+
+
+def _asked_again(leg: Leg, answer: TransferAnswer | LoanAnswer, scene: Scene) -> Leg:
+    at_ms = max(scene.ask_again_ms(leg.asks), answer.retry_at_ms)
+    return replace(leg, asked_ts_ms=0, ask_at_ms=at_ms)
 
 
 def reference_of(answer: TransferAnswer | LoanAnswer) -> str:
@@ -150,9 +172,7 @@ def _ended(leg: Leg, state: LegState, answer: TransferAnswer | LoanAnswer) -> Le
     )
 
 
-def _on_accepted(leg: Leg, answer: TransferAnswer | LoanAnswer, scene: Scene) -> Leg:
-    if leg.state is LegState.PROCESSING and not leg.asked_ts_ms:
-        return leg
+def _processing(leg: Leg, answer: TransferAnswer | LoanAnswer, scene: Scene) -> Leg:
     return replace(
         leg, state=LegState.PROCESSING, was_seen=True, lost_since_ms=0, asked_ts_ms=0,
         send_at_ms=None, ask_at_ms=scene.ask_again_ms(leg.asks),
@@ -161,9 +181,7 @@ def _on_accepted(leg: Leg, answer: TransferAnswer | LoanAnswer, scene: Scene) ->
 
 
 def _on_refused(leg: Leg, answer: TransferAnswer | LoanAnswer, scene: Scene) -> Leg:
-    # Answers come in the order of the requests, and no question is open while a send is under way:
-    # with one open this is the venue's book saying "it failed".
-    if leg.asked_ts_ms or (leg.state is LegState.SENT and not leg.was_doubted):
+    if leg.state is LegState.SENT and not leg.was_doubted:
         return _ended(leg, LegState.FAILED, answer)
     if leg.was_refused or answer.ts_seen_ms < leg.sent_ts_ms:
         return leg
@@ -208,8 +226,6 @@ def _on_busy(
 
 def _on_absent(leg: Leg, scene: Scene, deadline_ms: int, *, has_key: bool) -> Leg:
     """A question that worked found nothing. `has_key`: sending twice cannot move money twice."""
-    if not leg.asked_ts_ms:
-        return leg
     asked_ms = leg.asked_ts_ms
     again = replace(leg, asked_ts_ms=0, ask_at_ms=scene.ask_again_ms(leg.asks))
     if leg.was_seen or leg.lost_since_ms:
@@ -222,7 +238,8 @@ def _on_absent(leg: Leg, scene: Scene, deadline_ms: int, *, has_key: bool) -> Le
     if scene.now_ms >= deadline_ms:
         final_from = max(final_from, deadline_ms + scene.settle_ms)
     elif has_key and not leg.was_refused:
-        return replace(again, send_at_ms=scene.now_ms, ask_at_ms=None)
+        again_ms = min(scene.again_ms(leg.sends), deadline_ms)
+        return replace(again, send_at_ms=again_ms, ask_at_ms=None)
     if asked_ms < final_from:
         return replace(again, ask_at_ms=max(final_from, scene.now_ms + 1))
     if leg.was_refused or scene.now_ms >= deadline_ms:
@@ -231,8 +248,20 @@ def _on_absent(leg: Leg, scene: Scene, deadline_ms: int, *, has_key: bool) -> Le
     return replace(again, send_at_ms=scene.now_ms, ask_at_ms=None)
 
 
-def _on_query_failed(leg: Leg, scene: Scene) -> Leg:
-    return replace(leg, asked_ts_ms=0, ask_at_ms=scene.ask_again_ms(leg.asks))
+def on_row_of_another(leg: Leg, answer: LoanAnswer, scene: Scene, deadline_ms: int) -> Leg:
+    """The history showed a row that is another action's: whether ours is there stays open.
+
+    Questions name the rows that are not meant; a venue that cannot leave them out is asked until
+    `absent_after_ms` past the deadline. Then the debt, read anew, decides instead of the history.
+    """
+    if not leg.state.is_open or not leg.asked_ts_ms:
+        return leg
+    if scene.now_ms < deadline_ms + scene.timing.absent_after_ms:
+        return _asked_again(leg, answer, scene)
+    return replace(
+        leg, state=LegState.FAILED, ask_at_ms=None, asked_ts_ms=0,
+        text=f"may have happened: the history shows {answer.reference}, which is another action's",
+    )
 
 
 def on_restored(item: TreasuryIntent, scene: Scene) -> TreasuryIntent:

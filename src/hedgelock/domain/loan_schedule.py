@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from msgspec.structs import replace
@@ -18,6 +19,29 @@ from hedgelock.domain.execution_memory import Leg, LegState, TreasuryIntent
 from hedgelock.domain.execution_scene import QUESTION_LOST_MS, Scene
 from hedgelock.domain.loan_execution import target_of, transfer_amount
 from hedgelock.domain.treasury import Pocket, TreasuryKind
+
+
+class Others(NamedTuple):
+    """What the account's other actions mean for this one.
+
+    `busy_coins`: a loan half is in flight there. `references`: the venue's names of their halves.
+    """
+
+    busy_coins: frozenset[str]
+    references: tuple[str, ...]
+
+
+def others_of(item: TreasuryIntent, actions: Iterable[TreasuryIntent]) -> Others:
+    """What the other loan halves of `actions` mean for `item`."""
+    halves = [
+        (other.action.coin, other.loan)
+        for other in actions
+        if other.loan is not None and other.action.intent_id != item.action.intent_id
+    ]
+    return Others(
+        busy_coins=frozenset(coin for coin, leg in halves if leg.state.is_open),
+        references=tuple(leg.reference for _, leg in halves if leg.reference),
+    )
 
 
 class Advanced(NamedTuple):
@@ -41,15 +65,15 @@ def deadline_of(item: TreasuryIntent) -> int | None:
     return min(due, default=None)
 
 
-def advance(item: TreasuryIntent, scene: Scene, busy_coins: set[str]) -> Advanced:
-    """Do everything that is due. `busy_coins`: other actions have a loan half in flight there."""
+def advance(item: TreasuryIntent, scene: Scene, others: Others) -> Advanced:
+    """Do everything that is due. Doing it twice does nothing the second time."""
     effects: list[Effect] = []
     if item.is_terminal:
         return Advanced(item, ())
     while True:
         before = item
         for name in _halves(item):
-            item = _due(item, name, scene, effects, busy_coins)
+            item = _due(item, name, scene, effects, others)
         if item is before:
             break
     return Advanced(_ended(item, scene), tuple(effects))
@@ -63,21 +87,21 @@ def _halves(item: TreasuryIntent) -> tuple[str, ...]:
 
 
 def _due(
-    item: TreasuryIntent, name: str, scene: Scene, effects: list[Effect], busy_coins: set[str]
+    item: TreasuryIntent, name: str, scene: Scene, effects: list[Effect], others: Others
 ) -> TreasuryIntent:
     leg: Leg = getattr(item, name)
     after = leg
     if leg.state is LegState.WAITING:
-        after = _waiting(item, name, leg, scene, busy_coins)
+        after = _waiting(item, name, leg, scene, others)
     if after.send_at_ms is not None and after.send_at_ms <= scene.now_ms:
         after = _send(item, name, after, scene, effects)
     if after.ask_at_ms is not None and after.ask_at_ms <= scene.now_ms:
-        after = _question(item, name, after, scene, effects)
+        after = _question(item, name, after, scene, effects, others)
     return item if after is leg else replace(item, **{name: after})
 
 
 def _waiting(
-    item: TreasuryIntent, name: str, leg: Leg, scene: Scene, busy_coins: set[str]
+    item: TreasuryIntent, name: str, leg: Leg, scene: Scene, others: Others
 ) -> Leg:
     """A half that has not started: start it when the one before is done and the coin is free."""
     first = _halves(item)[0]
@@ -86,7 +110,7 @@ def _waiting(
         return replace(leg, state=LegState.FAILED, send_at_ms=None)
     if ahead is not None and ahead.state is not LegState.DONE:
         return leg
-    is_free = name != "loan" or item.action.coin not in busy_coins
+    is_free = name != "loan" or item.action.coin not in others.busy_coins
     if is_free or scene.now_ms >= item.action.expires_ts_ms:
         return leg if leg.send_at_ms == scene.now_ms else replace(leg, send_at_ms=scene.now_ms)
     expires = item.action.expires_ts_ms  # woken by the other action's end, or by the deadline
@@ -107,6 +131,7 @@ def _send(
     effects.append(_transfer(item) if name == "transfer" else _loan(item))
     return replace(
         leg, state=LegState.SENT, send_at_ms=None, sent_ts_ms=scene.now_ms, asked_ts_ms=0,
+        sends=leg.sends + 1,
         first_sent_ts_ms=leg.first_sent_ts_ms or scene.now_ms,
         ask_at_ms=scene.now_ms + QUESTION_LOST_MS,
         absent_from_ms=scene.now_ms + scene.settle_ms,
@@ -134,7 +159,8 @@ def _loan(item: TreasuryIntent) -> SendLoanAction:
 
 
 def _question(
-    item: TreasuryIntent, name: str, leg: Leg, scene: Scene, effects: list[Effect]
+    item: TreasuryIntent, name: str, leg: Leg, scene: Scene, effects: list[Effect],
+    others: Others,
 ) -> Leg:
     action = item.action
     final_from = leg.absent_from_ms
@@ -153,7 +179,7 @@ def _question(
             QueryLoanAction(
                 account=action.account, intent_id=action.intent_id, kind_of=action.kind_of,
                 coin=action.coin, amount=action.amount,
-                since_ts_ms=leg.first_sent_ts_ms,
+                since_ts_ms=leg.first_sent_ts_ms, known_references=others.references,
             )
         )
     is_sent = leg.state is LegState.SENT

@@ -53,9 +53,6 @@ _SEEN = {
 }
 """What a venue's row says. A status the adapter could not read (UNKNOWN) says nothing."""
 
-_TO_QUESTIONS = frozenset({Outcome.ABSENT, Outcome.QUERY_FAILED, Outcome.BUSY})
-"""Outcomes that a fruitless question may have."""
-
 
 # ---------------------------------------------------------------- start and cancel
 
@@ -140,8 +137,8 @@ def on_answer(attempt: Attempt, answer: OrderAnswer, scene: Scene, deadline_ms: 
     """
     if answer.is_cancel:
         return _on_cancel_answer(attempt, answer, scene)
-    if answer.ts_seen_ms < attempt.asked_ts_ms and answer.outcome in _TO_QUESTIONS:
-        return attempt  # older than the question that is open: it answers another one
+    if answer.is_query:
+        return _on_fruitless(attempt, answer, scene, deadline_ms)
     match answer.outcome:
         case Outcome.ACCEPTED | Outcome.DONE:
             return _on_accepted(attempt, answer)
@@ -153,10 +150,22 @@ def on_answer(attempt: Attempt, answer: OrderAnswer, scene: Scene, deadline_ms: 
             return _on_doubtful(attempt, answer, scene)
         case Outcome.BUSY:
             return _on_busy(attempt, answer, scene, deadline_ms)
-        case Outcome.ABSENT:
-            return _on_absent(attempt, scene, deadline_ms)
-        case _:  # QUERY_FAILED
-            return _on_query_failed(attempt, scene)
+        case _:
+            return attempt  # ABSENT and QUERY_FAILED answer questions only
+
+
+def _on_fruitless(
+    attempt: Attempt, answer: OrderAnswer, scene: Scene, deadline_ms: int
+) -> Attempt:
+    """A question that brought no row."""
+    if not attempt.asked_ts_ms or answer.ts_seen_ms < attempt.asked_ts_ms:
+        return attempt  # answers a question that is no longer open
+    if answer.outcome is Outcome.ABSENT:
+        return _on_absent(attempt, scene, deadline_ms)
+    at_ms = max(scene.ask_again_ms(attempt.asks), answer.retry_at_ms)
+    return replace(
+        attempt, asked_ts_ms=0, ask_at_ms=None if attempt.is_settled else at_ms
+    )
 
 
 def _on_cancel_answer(attempt: Attempt, answer: OrderAnswer, scene: Scene) -> Attempt:
@@ -219,9 +228,6 @@ def _on_doubtful(attempt: Attempt, answer: OrderAnswer, scene: Scene) -> Attempt
 
 
 def _on_busy(attempt: Attempt, answer: OrderAnswer, scene: Scene, deadline_ms: int) -> Attempt:
-    if attempt.asked_ts_ms:  # it is the question that must wait
-        later = _on_query_failed(attempt, scene)
-        return replace(later, ask_at_ms=max(later.ask_at_ms or 0, answer.retry_at_ms))
     is_stale = answer.ts_seen_ms < attempt.sent_ts_ms or attempt.send_at_ms is not None
     if attempt.status is not OrderStatus.PENDING or is_stale or not attempt.sent_ts_ms:
         return attempt  # in doubt already: the question under way decides
@@ -233,8 +239,6 @@ def _on_busy(attempt: Attempt, answer: OrderAnswer, scene: Scene, deadline_ms: i
 
 def _on_absent(attempt: Attempt, scene: Scene, deadline_ms: int) -> Attempt:
     """A question that worked found nothing (see the theory of operation above)."""
-    if not attempt.asked_ts_ms:
-        return attempt  # answers a question that is no longer open
     asked_ms = attempt.asked_ts_ms
     open_again = replace(attempt, asked_ts_ms=0, ask_at_ms=scene.ask_again_ms(attempt.asks))
     if attempt.status.is_terminal:
@@ -250,7 +254,8 @@ def _on_absent(attempt: Attempt, scene: Scene, deadline_ms: int) -> Attempt:
         final_from = max(final_from, deadline_ms + scene.settle_ms)
     elif not attempt.was_refused:
         # `advance` sends it again or, where that is forbidden by now, goes on asking.
-        return replace(open_again, send_at_ms=scene.now_ms, ask_at_ms=None)
+        again_ms = min(scene.again_ms(attempt.sends), deadline_ms)
+        return replace(open_again, send_at_ms=again_ms, ask_at_ms=None)
     if asked_ms < final_from:
         return replace(open_again, ask_at_ms=max(final_from, scene.now_ms + 1))
     if attempt.was_refused:
@@ -264,13 +269,6 @@ def given_up(attempt: Attempt, text: str) -> Attempt:
         moved(attempt, OrderEvent.GIVEN_UP), text=text, filled_qty=attempt.booked_qty,
         ask_at_ms=None, send_at_ms=None, cancel_at_ms=None,
     )
-
-
-def _on_query_failed(attempt: Attempt, scene: Scene) -> Attempt:
-    if not attempt.asked_ts_ms:
-        return attempt
-    ask_at_ms = None if attempt.is_settled else scene.ask_again_ms(attempt.asks)
-    return replace(attempt, asked_ts_ms=0, ask_at_ms=ask_at_ms)
 
 
 def mismatch(order: OrderIntent, attempt: Attempt, report: OrderReport) -> str:
@@ -325,8 +323,13 @@ def on_foreign(attempt: Attempt, text: str) -> Attempt:
 
 
 def on_fill(attempt: Attempt, fill: Fill, scene: Scene) -> Attempt:
-    """One execution (not known before) of an order that is ours."""
+    """One execution (not known before) under an id of ours.
+
+    Under an order that is not ours it is booked like any fact, and nothing else follows.
+    """
     booked = attempt.booked_qty + fill.qty
+    if attempt.is_foreign:
+        return replace(attempt, fills=(*attempt.fills, fill), filled_qty=booked)
     event = OrderEvent.FILL_COMPLETE if booked >= attempt.qty else OrderEvent.FILL_PARTIAL
     return _timed(
         replace(
@@ -349,10 +352,12 @@ def on_answered(attempt: Attempt, order: OrderIntent, scene: Scene) -> Attempt:
     if not attempt.asked_ts_ms:
         return attempt
     # A settled order has no open question (`_timed`), so this one has something left to find out.
+    later_ms = scene.ask_again_ms(attempt.asks)
     wants_cancel = order.is_cancelling and not attempt.status.is_terminal
+    cancel_at_ms = scene.now_ms if attempt.asks <= 1 else later_ms
     return replace(
-        attempt, asked_ts_ms=0, ask_at_ms=scene.ask_again_ms(attempt.asks),
-        cancel_at_ms=scene.now_ms if wants_cancel else None,
+        attempt, asked_ts_ms=0, ask_at_ms=later_ms,
+        cancel_at_ms=cancel_at_ms if wants_cancel else None,
     )
 
 

@@ -32,7 +32,6 @@ from hedgelock.domain.order import (
 from hedgelock.domain.order_execution import cancel, given_up, moved, with_attempt
 from hedgelock.domain.precheck import Refusal
 
-
 UNEXPLAINED = "unexplained:"
 """Intent id of a confirmation that belongs to no intent: an order of ours that we do not know."""
 ALARM = "ALARM "
@@ -131,6 +130,7 @@ def _send(
     )
     return replace(
         moved(attempt, OrderEvent.RESENT), qty=qty, send_at_ms=None, sent_ts_ms=scene.now_ms,
+        sends=attempt.sends + 1,
         asked_ts_ms=0, ask_at_ms=scene.now_ms + scene.timing.query_after_ms,
         absent_from_ms=scene.now_ms + scene.settle_ms,
     )

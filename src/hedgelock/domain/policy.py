@@ -7,8 +7,8 @@ are 0..1 unless said otherwise; times in milliseconds; money in USDT.
 from __future__ import annotations
 
 import enum
-from decimal import Decimal as D
 from decimal import Decimal
+from decimal import Decimal as D
 from typing import ClassVar
 
 import msgspec

@@ -13,6 +13,7 @@ import enum
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
+import msgspec
 import structlog
 
 from hedgelock.domain.execution import (
@@ -28,6 +29,7 @@ from hedgelock.domain.execution import (
     SendOrder,
     SendTransfer,
     TransferAnswer,
+    VenueEvent,
 )
 from hedgelock.domain.message import Message
 from hedgelock.ports import Clock, Exchange
@@ -155,25 +157,36 @@ def answer_to(
         case SendOrder() | QueryOrder() | CancelOrder():
             return OrderAnswer(
                 account=effect.account, client_order_id=effect.client_order_id, outcome=outcome,
-                is_cancel=isinstance(effect, CancelOrder), code=code, text=text, ts_seen_ms=now_ms,
+                is_cancel=isinstance(effect, CancelOrder), is_query=is_question(effect), code=code, text=text, ts_seen_ms=now_ms,
             )
         case SendTransfer() | QueryTransfer():
             return TransferAnswer(
                 account=effect.account, intent_id=effect.intent_id,
-                transfer_id=effect.transfer_id, outcome=outcome, code=code, text=text,
-                ts_seen_ms=now_ms,
+                transfer_id=effect.transfer_id, outcome=outcome, is_query=is_question(effect),
+                code=code, text=text, ts_seen_ms=now_ms,
             )
         case SendLoanAction() | QueryLoanAction():
             return LoanAnswer(
-                account=effect.account, intent_id=effect.intent_id, outcome=outcome, code=code,
-                text=text, ts_seen_ms=now_ms,
+                account=effect.account, intent_id=effect.intent_id, outcome=outcome,
+                is_query=is_question(effect), code=code, text=text, ts_seen_ms=now_ms,
             )
+
+
+def is_question(effect: Effect) -> bool:
+    """It only asks: nothing can happen by it."""
+    return isinstance(effect, (QueryOrder, QueryTransfer, QueryLoanAction))
 
 
 def doubt_of(effect: Effect) -> Outcome:
     """What is known of an effect that was cut short."""
-    asks = isinstance(effect, (QueryOrder, QueryTransfer, QueryLoanAction))
-    return Outcome.QUERY_FAILED if asks else Outcome.DOUBTFUL
+    return Outcome.QUERY_FAILED if is_question(effect) else Outcome.DOUBTFUL
+
+
+def stamped(effect: Effect, event: VenueEvent) -> VenueEvent:
+    """`event` with the mark whether it answers a question: "refused" means another thing then."""
+    if is_question(effect) and isinstance(event, (OrderAnswer, TransferAnswer, LoanAnswer)):
+        return msgspec.structs.replace(event, is_query=True)
+    return event
 
 
 class EffectRunner:
@@ -316,7 +329,7 @@ class EffectRunner:
         event: Message
         try:
             async with asyncio.timeout(PERFORM_TIMEOUT_S):
-                event = await self._exchange.perform(effect)
+                event = stamped(effect, await self._exchange.perform(effect))
         except TimeoutError:
             event = answer_to(effect, doubt_of(effect), code=LOCAL, text="no answer in time",
                               now_ms=self._clock.now_ms())

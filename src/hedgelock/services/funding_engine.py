@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hedgelock.domain import funding
-from hedgelock.services.runner import Service
+from hedgelock.services.service import Service
 
 SERVICE: Service[funding.FundingMemory] = Service(
     name="funding-engine",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hedgelock.domain import hedge_memory, hedging
-from hedgelock.services.runner import Service
+from hedgelock.services.service import Service
 
 SERVICE: Service[hedge_memory.HedgeMemory] = Service(
     name="hedger",

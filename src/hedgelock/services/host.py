@@ -10,20 +10,24 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from http import HTTPStatus
 from typing import Any, cast
 
 import msgspec
 import structlog
+from fastapi import Request, Response
+from fastapi.responses import JSONResponse
 
 from hedgelock.bus import codec
 from hedgelock.config import Settings
 from hedgelock.domain.safety import OperatorCommand
-from hedgelock.errors import BadMessage, VenueError, VenueForbidden
+from hedgelock.errors import BusError, VenueError, VenueForbidden
 from hedgelock.ports import Bus, Clock, Exchange, Outgoing
 from hedgelock.services.collector import Collector, LedgerReader
 from hedgelock.services.observe import CollectorSource, Telemetry
 from hedgelock.services.pump import Pump
-from hedgelock.services.runner import Runner, Service
+from hedgelock.services.runner import Runner
+from hedgelock.services.service import Service
 from hedgelock.services.trade_executor import Hands
 from hedgelock.telemetry.http import HttpServers, Listener
 
@@ -33,7 +37,10 @@ OnLimits = Callable[[str, int, int, int], None]
 """(endpoint, limit, left, reset_ms) after an answer whose headers say so."""
 
 CONNECT_RETRY_S = 1.0
+CONNECT_RETRY_MAX_S = 30.0
 STOP_TIMEOUT_S = 5.0
+COMMAND_BYTES_MAX = 4_096
+COMMAND_FLUSH_S = 2.0
 
 
 class Host:
@@ -67,6 +74,7 @@ class Host:
                 self._runners[name] = self._make_runner(services[name])
         self._hands: Hands | None = None
         self._collectors: dict[str, Collector] = {}
+        self._sources: dict[str, CollectorSource] = {}
         self._exchanges: list[Exchange] = []
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -118,8 +126,13 @@ class Host:
 
     def _on_fatal(self, name: str, error: BaseException) -> None:
         _log.error("service_died", service=name, error=str(error), exc_info=error)
+        if isinstance(error, BusError):
+            self._telemetry[name].bus_trouble(error)
         self._fatal = (name, error)
         self._loop.call_soon_threadsafe(self._stop.set)
+
+    def _on_trouble(self, name: str, error: BusError | None) -> None:
+        self._telemetry[name].bus_trouble(error)
 
     # ------------------------------------------------------------ folding
 
@@ -165,7 +178,8 @@ class Host:
         runners = list(self._runners.values())
         groups = [runners] if self._wait is not None else [[runner] for runner in runners]
         return [
-            Pump(group, clock=self._clock, wait=self._wait, on_fatal=self._on_fatal)
+            Pump(group, clock=self._clock, wait=self._wait, on_fatal=self._on_fatal,
+                 on_trouble=self._on_trouble)
             for group in groups if group
         ]
 
@@ -180,8 +194,10 @@ class Host:
         telemetry = self._telemetry["trade-executor"]
         self._hands = Hands(exchanges, self._clock, runner, performed=telemetry.effect)
         for name, exchange in exchanges.items():
+            exchange.on_bad = self._bad_of(name)
             self._spawn("trade-executor", self._connect(name, exchange))
-            self._spawn("trade-executor", self._hands.listen(exchange))
+            if exchange.capabilities.private_stream:
+                self._spawn("trade-executor", self._listen(name, exchange))
 
     def _limits_of(self, account: str) -> OnLimits:
         def on_limits(endpoint: str, limit: int, left: int, reset_ms: int) -> None:
@@ -189,6 +205,11 @@ class Host:
                 self._hands.on_limits(account, endpoint, limit, left, reset_ms)
 
         return on_limits
+
+    def _bad_of(self, account: str) -> Callable[[str, str, bytes], None]:
+        """The executor counts what it cannot read; the collector, who reads the same, keeps it."""
+        telemetry = self._telemetry["trade-executor"]
+        return lambda topic, reason, _raw: telemetry.bad_input(account, topic, reason)
 
     def _exchange(self, account: str, on_limits: OnLimits = lambda *_: None) -> Exchange:
         exchange = self._make_exchange(account, on_limits)
@@ -208,15 +229,41 @@ class Host:
 
     async def _connect(self, account: str, exchange: Exchange) -> None:
         """Connect, again and again: an exchange that is down must not stop what folds."""
+        telemetry, delay_s = self._telemetry["trade-executor"], CONNECT_RETRY_S
         while True:
             try:
                 await exchange.connect()
             except VenueError as error:
-                _log.error("exchange_unavailable", account=account, reason=str(error))
-                await asyncio.sleep(CONNECT_RETRY_S)
+                telemetry.trouble(f"{account} at the exchange", str(error))
+                _log.error("exchange_unavailable", account=account, reason=str(error),
+                           retry_s=delay_s)
+                await asyncio.sleep(delay_s)
+                delay_s = min(delay_s * 2, CONNECT_RETRY_MAX_S)
             else:
+                telemetry.trouble(f"{account} at the exchange", "")
                 _log.info("exchange_connected", account=account)
                 return
+
+    async def _listen(self, account: str, exchange: Exchange) -> None:
+        """The private stream, again and again: a key that is refused must not stop what folds."""
+        assert self._hands is not None, "a stream before the executor's hands"
+        telemetry, delay_s = self._telemetry["trade-executor"], CONNECT_RETRY_S
+        heard = self._clock.monotonic_ms
+
+        def alive() -> None:
+            telemetry.trouble(f"{account}'s private stream", "")
+
+        while True:
+            began_ms = heard()
+            try:
+                await self._hands.listen(exchange, alive)
+            except VenueError as error:
+                if heard() - began_ms > CONNECT_RETRY_MAX_S * 1e3:
+                    delay_s = CONNECT_RETRY_S
+                telemetry.trouble(f"{account}'s private stream", str(error))
+                _log.error("stream_refused", account=account, reason=str(error), retry_s=delay_s)
+                await asyncio.sleep(delay_s)
+                delay_s = min(delay_s * 2, CONNECT_RETRY_MAX_S)
 
     def _start_collectors(self) -> None:
         if "collector" not in self._names:
@@ -234,12 +281,15 @@ class Host:
             instruments = ()  # one account's collector publishes the market for all
             self._collectors[account] = collector
             exchange.on_bad = collector.quarantine
-            telemetry.watch(account, CollectorSource(collector, exchange, self._clock))
+            source = CollectorSource(collector, exchange, self._clock)
+            self._sources[account] = source
+            telemetry.watch(account, source)
             self._spawn("collector", collector.run())
         if "trade-executor" not in self._names:
             threading.Thread(target=self._follow_confirmations, daemon=True).start()
 
     def _on_forbidden(self, account: str, error: VenueForbidden) -> None:
+        self._sources[account].forbidden = str(error)
         _log.critical("key_refused", account=account, reason=str(error))
 
     def _follow_confirmations(self) -> None:
@@ -264,14 +314,37 @@ class Host:
             ]
         return pages
 
-    async def _operator(self, command: dict[str, Any]) -> dict[str, str]:
+    async def _operator(self, request: Request) -> Response:
         """Put a signed command on the bus; safety checks signature, age and uniqueness."""
+        status, answer = await self._take_command(request)
+        metrics = self._telemetry["safety"].metrics
+        metrics.http_requests_total.inc(path="/operator", status=status)
+        if status >= HTTPStatus.BAD_REQUEST:
+            metrics.bad_input_total.inc(source="operator")
+            _log.warning("operator_refused", status=status, reason=answer["reason"])
+        return JSONResponse(answer, status_code=status)
+
+    async def _take_command(self, request: Request) -> tuple[int, dict[str, str]]:
+        raw = b""
+        async for chunk in request.stream():
+            raw += chunk
+            if len(raw) > COMMAND_BYTES_MAX:
+                reason = f"a command is shorter than {COMMAND_BYTES_MAX} bytes"
+                return HTTPStatus.REQUEST_ENTITY_TOO_LARGE, {"reason": reason}
         try:
-            body = msgspec.convert(command, OperatorCommand)
-        except msgspec.ValidationError as error:
-            raise BadMessage(str(error)) from error
+            body = msgspec.json.decode(raw, type=OperatorCommand)
+        except (msgspec.DecodeError, ValueError) as error:
+            return HTTPStatus.UNPROCESSABLE_ENTITY, {"reason": f"not a command: {error}"}
+        names = self._settings.account_names()
+        if body.account not in names:
+            reason = f"there is no account {body.account!r}; configured: {', '.join(names)}"
+            return HTTPStatus.NOT_FOUND, {"reason": reason}
         ident = f"operator:{body.account}:{body.command_id}"
         value = codec.encode(body, id=ident, trace=codec.new_trace(ident), causes=(),
                              ts_ms=self._clock.now_ms())
-        self._publisher.publish([Outgoing("operator_commands", body.account, value)])
-        return {"id": ident}
+        try:
+            self._publisher.publish([Outgoing("operator_commands", body.account, value)])
+            await asyncio.to_thread(self._publisher.flush, COMMAND_FLUSH_S)
+        except BusError as error:
+            return HTTPStatus.SERVICE_UNAVAILABLE, {"reason": f"not written: {error}"}
+        return HTTPStatus.OK, {"id": ident}

@@ -15,10 +15,10 @@ import msgspec
 from hedgelock.bus import codec
 from hedgelock.domain.message import Message
 from hedgelock.domain.step import Now
-from hedgelock.services.tables import TableReader, TableRow
+from hedgelock.services.tables import TableReader, TableRow, digest
 
 if TYPE_CHECKING:
-    from hedgelock.services.runner import Service
+    from hedgelock.services.service import Service
 
 INLINE = frozenset({"market_data", "funding_context", "safety_state"})
 """Tables whose rows are small and change often: kept inside the entry, not by hash."""
@@ -68,11 +68,6 @@ class JournalStep(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _decoder = msgspec.json.Decoder(JournalStep)
-
-
-def digest(value: bytes) -> str:
-    """Content hash, 128 bits as hex."""
-    return hashlib.blake2b(value, digest_size=16).hexdigest()
 
 
 def outputs_digest(bodies: list[tuple[str, str, Message]]) -> str:

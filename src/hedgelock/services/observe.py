@@ -18,9 +18,11 @@ from hedgelock.domain.policy import Policy
 from hedgelock.domain.risk import Confidence, RiskAssessment, RiskState
 from hedgelock.domain.safety import SafetyMode, SafetyState
 from hedgelock.domain.treasury import TreasuryAction, TreasuryConfirmation
+from hedgelock.errors import BusError, Fenced
 from hedgelock.ports import Clock, Exchange
 from hedgelock.services.collector import Collector
-from hedgelock.services.runner import Observed, Runner
+from hedgelock.services.runner import Runner
+from hedgelock.services.service import Observed
 from hedgelock.telemetry.http import service_app
 from hedgelock.telemetry.metrics import Metrics
 from hedgelock.topics import TOPICS
@@ -42,17 +44,23 @@ class CollectorSource:
         self._exchange = exchange
         self._clock = clock
         self._shown: dict[tuple[str, str], int] = {}
+        self.forbidden = ""
+        """What a person has to do before the exchange answers; "" = nothing is known."""
 
     def problems(self) -> list[str]:
         """Why it is not ready; [] = it is."""
+        late = self._late()
+        if not late:
+            self.forbidden = ""
+        return [*late, self.forbidden] if self.forbidden else late
+
+    def _late(self) -> list[str]:
         stats = self._collector.stats
         if not stats.connected:
             return ["the exchange is not connected"]
-        now_ms, late = self._clock.now_ms(), []
+        now_ms = self._clock.now_ms()
         seen = {**stats.read_seen_ms, **stats.tick_seen_ms}
-        for kind in _READS:
-            if kind not in stats.read_seen_ms:
-                late.append(f"{kind}: never read")
+        late = [f"{kind}: never read" for kind in _READS if kind not in stats.read_seen_ms]
         for kind, seen_ms in seen.items():
             limit = READ_AGE_MAX_MS if kind in stats.read_seen_ms else TICK_AGE_MAX_MS
             if now_ms - seen_ms > limit:
@@ -66,7 +74,9 @@ class CollectorSource:
         for topic, total in stats.published.items():
             metrics.outputs_total.inc(self._since("published", topic, total), topic=topic)
         for name, total in stats.failures.items():
-            metrics.bad_input_total.inc(self._since("failures", name, total), source=name)
+            metrics.read_failures_total.inc(self._since("failures", name, total), part=name)
+        put_aside = self._since("unreadable", "", stats.published.get("quarantine", 0))
+        metrics.quarantined_total.inc(put_aside, topic="exchange", reason="unreadable")
         metrics.stream_reconnects_total.inc(
             self._since("resets", "", stats.resets), stream="private"
         )
@@ -90,6 +100,7 @@ class Telemetry:
         self._log = structlog.get_logger(service)
         self._sources: dict[str, CollectorSource] = {}
         self._states: dict[tuple[str, str], object] = {}
+        self._troubles: dict[str, str] = {}
 
     def observed(self) -> Observed:
         """Hooks for a runner."""
@@ -108,6 +119,26 @@ class Telemetry:
         self.metrics.effects_total.inc(kind=kind, outcome=outcome)
         self.metrics.effect_seconds.observe(seconds, kind=kind)
 
+    def trouble(self, about: str, reason: str) -> None:
+        """Something that `/ready` must name; "" = it is over. Safe from any thread."""
+        if reason:
+            self._troubles[about] = reason
+        else:
+            self._troubles.pop(about, None)
+
+    def bus_trouble(self, error: BusError | None) -> None:
+        """The log failed, or works again (None)."""
+        if error is not None:
+            self.metrics.bus_errors_total.inc()
+        if isinstance(error, Fenced):
+            self.metrics.fenced_total.inc()
+        self.trouble("log", str(error) if error is not None else "")
+
+    def bad_input(self, account: str, topic: str, reason: str) -> None:
+        """Something from outside could not be read; who keeps it is another matter."""
+        self.metrics.bad_input_total.inc(source="exchange")
+        self._log.warning("unreadable", account=account, topic=topic, reason=reason)
+
     def app(self, runner: Runner[Any] | None) -> FastAPI:
         """The service's pages."""
         return service_app(self.metrics, lambda: self._readiness(runner))
@@ -115,7 +146,7 @@ class Telemetry:
     # ------------------------------------------------------------ readiness
 
     def _readiness(self, runner: Runner[Any] | None) -> tuple[bool, Sequence[str]]:
-        reasons: list[str] = []
+        reasons = [f"{about}: {reason}" for about, reason in list(self._troubles.items())]
         for account, source in self._sources.items():
             reasons += [f"{account}: {problem}" for problem in source.problems()]
             source.show(self.metrics)
@@ -125,6 +156,8 @@ class Telemetry:
 
     def _runner_problems(self, runner: Runner[Any]) -> list[str]:
         self.metrics.partitions_owned.set(len(runner.partitions))
+        for account, state in runner.states().items():
+            self._show_frozen(account, getattr(state, "frozen", None))
         if not runner.is_ready:
             return ["state is not restored yet"]
         if not runner.partitions:
@@ -140,6 +173,14 @@ class Telemetry:
                 age = "never seen" if newest is None else f"{(now_ms - newest) / 1e3:.1f} s old"
                 problems.append(f"{topic}: {age}, at most {limit / 1e3:.0f} s allowed")
         return problems
+
+    def _show_frozen(self, account: str, why: str | None) -> None:
+        """The executor's own freeze: no matter for `/ready`, the account is still protected."""
+        if why is None or not self.changed("frozen", account, why):
+            return
+        self.metrics.account_frozen.set(int(bool(why)), account=account)
+        if why:
+            self._log.critical("account_opens_nothing", account=account, reason=why)
 
     # ------------------------------------------------------------ hooks
 

@@ -1,5 +1,7 @@
-"""The thread that folds. Embedded, one thread pumps all runners in dependency order (a decision then
-crosses the whole chain without waking another thread); on Kafka each process pumps its one runner.
+"""The thread that folds.
+
+Embedded, one thread pumps all runners in dependency order (a decision then crosses the whole chain
+without waking another thread); on Kafka each process pumps its one runner.
 """
 
 from __future__ import annotations
@@ -18,13 +20,16 @@ _log = structlog.get_logger("pump")
 
 BACKOFF_MIN_S = 0.1
 BACKOFF_MAX_S = 5.0
+STEADY_S = 1.0
+"""So long without an error, and the bus counts as working again."""
 
 
 class Pump(threading.Thread):
     """Runs runners until stopped. `wait(timeout_s)` blocks while all are idle (None: poll waits).
 
     `on_fatal(service, error)` is called once, from this thread, for what no retry mends: fenced, a
-    newer schema, a bug outside a step.
+    newer schema, a bug outside a step. `on_trouble(service, error)` is called for every bus error,
+    and with None when the bus works again.
     """
 
     def __init__(
@@ -34,6 +39,7 @@ class Pump(threading.Thread):
         clock: Clock,
         wait: Callable[[float], object] | None,
         on_fatal: Callable[[str, BaseException], None],
+        on_trouble: Callable[[str, BusError | None], None] = lambda _service, _error: None,
         idle_s: float = 0.1,
     ) -> None:
         super().__init__(name="fold-" + "-".join(r.service.name for r in runners), daemon=True)
@@ -41,6 +47,7 @@ class Pump(threading.Thread):
         self._clock = clock
         self._wait = wait
         self._on_fatal = on_fatal
+        self._on_trouble = on_trouble
         self._idle_s = idle_s
         self._stopping = threading.Event()
         self._retry: dict[str, tuple[float, float]] = {}
@@ -79,6 +86,11 @@ class Pump(threading.Thread):
             _log.warning("bus_unavailable", service=name, error=str(error), retry_s=delay_s)
             after = self._clock.monotonic_ms() + delay_s * 1e3
             self._retry[name] = (after, min(delay_s * 2, BACKOFF_MAX_S))
+            self._on_trouble(name, error)
             return False
-        self._retry.pop(name, None)
+        # One good round proves little (what is read again after an error is no write).
+        if until and self._clock.monotonic_ms() > until + STEADY_S * 1e3:
+            del self._retry[name]
+            _log.info("bus_available", service=name)
+            self._on_trouble(name, None)
         return busy

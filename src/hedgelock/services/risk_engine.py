@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hedgelock.domain import risk
-from hedgelock.services.runner import Service
+from hedgelock.services.service import Service
 
 SERVICE: Service[risk.RiskMemory] = Service(
     name="risk-engine",

@@ -12,7 +12,7 @@ from __future__ import annotations
 import collections
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, TypeVar
 
 import msgspec
 import structlog
@@ -22,7 +22,7 @@ from hedgelock.bus import codec
 from hedgelock.domain.market import MarketTick
 from hedgelock.domain.message import Message, Restored, Tick
 from hedgelock.domain.registry import Quarantined
-from hedgelock.domain.step import Hold, Now, Step
+from hedgelock.domain.step import Hold, Now
 from hedgelock.errors import BadMessage, BusError, Fenced, SchemaTooNew
 from hedgelock.ports import Batch, Clock, Outgoing, Record, Session, StepRecord
 from hedgelock.services.journal import (
@@ -30,11 +30,11 @@ from hedgelock.services.journal import (
     JournalInput,
     JournalRow,
     JournalStep,
-    digest,
     outputs_digest,
 )
-from hedgelock.services.tables import TableReader, TableRow
-from hedgelock.topics import PARTITIONS, TOPICS, partition_of
+from hedgelock.services.service import Emitted, Input, Observed, Service
+from hedgelock.services.tables import TableReader, TableRow, digest
+from hedgelock.topics import TOPICS
 
 S = TypeVar("S")
 _log = structlog.get_logger("runner")
@@ -46,59 +46,6 @@ MONEY_TOPICS = frozenset(
 """A record lost here may be money: the account opens nothing until it is reconciled."""
 
 RECORDS_MAX = 200
-ROWS_REMEMBERED_MAX = 4_096
-
-
-class StepFunction(Protocol[S]):
-    """The pure decision that a service folds."""
-
-    def __call__(self, state: S, tables: TableReader, message: Message, now: Now, /) -> Step[S]: ...
-
-
-@dataclass(frozen=True)
-class Service(Generic[S]):
-    """What a service is: what it reads, what it folds. Everything else is the runner's.
-
-    `per_account` False: keys are instruments, and the topic's single partition is partition 0.
-    """
-
-    name: str
-    inputs: tuple[str, ...]
-    tables: tuple[str, ...]
-    step: StepFunction[S]
-    initial: Callable[[str], S]
-    state_type: type[S]
-    per_account: bool = True
-
-    def encode_state(self, state: S) -> bytes:
-        """State as it stands in the changelog."""
-        return _json.encode(state)
-
-    def decode_state(self, value: bytes) -> S:
-        """The inverse of `encode_state`; raises msgspec.DecodeError."""
-        return msgspec.json.decode(value, type=self.state_type)
-
-    def partition(self, key: str) -> int:
-        """Which partition of the changelog holds `key`."""
-        return partition_of(key, PARTITIONS) if self.per_account else 0
-
-
-class Input(msgspec.Struct, frozen=True):
-    """One message for one account, with where it came from."""
-
-    body: Message
-    id: str
-    trace: str
-    topic: str = ""
-    partition: int = -1
-    offset: int = -1
-
-
-class Emitted(msgspec.Struct, frozen=True):
-    """An effect to run, with the trace it belongs to."""
-
-    effect: Any
-    trace: str
 
 
 @dataclass(slots=True)
@@ -123,20 +70,6 @@ class _Stored(msgspec.Struct, frozen=True):
 
     seq: int
     state: msgspec.Raw
-
-
-@dataclass
-class Observed:
-    """What a runner did, for metrics, logs and readiness; the shell reads it, nobody decides by it."""
-
-    commit: Callable[[str, float, int], None] = lambda _service, _ms, _steps: None
-    output: Callable[[str, codec.Envelope], None] = lambda _topic, _envelope: None
-    record: Callable[[str, int], None] = lambda _topic, _count: None
-    quarantined: Callable[[str, str], None] = lambda _topic, _reason: None
-    restored: Callable[[int, int], None] = lambda _partition, _keys: None
-    frozen: Callable[[str, str], None] = lambda _key, _reason: None
-    forgotten: Callable[[list[str]], None] = lambda _keys: None
-    step_seconds: Callable[[float], None] = lambda _seconds: None
 
 
 class Runner(Generic[S]):
@@ -166,7 +99,6 @@ class Runner(Generic[S]):
         self._kept: dict[str, _Kept[S]] = {}
         self._inbox: collections.deque[tuple[str, Input]] = collections.deque()
         self._inbox_count = 0
-        self._rows_written: collections.OrderedDict[str, None] = collections.OrderedDict()
 
     # ------------------------------------------------------------ what others may call
 
@@ -179,14 +111,15 @@ class Runner(Generic[S]):
         self.session.wake()
 
     def states(self) -> dict[str, S]:
-        """State per account now; for views, tests and readiness."""
-        return {key: kept.state for key, kept in self._kept.items()}
+        """State per account now; for views, tests and readiness. Safe from any thread."""
+        return {key: kept.state for key, kept in list(self._kept.items())}
 
     def run_once(self, timeout_s: float) -> bool:
         """One round; True when there was something to do.
 
-        Raises Fenced when another instance took over, SchemaTooNew when a newer HedgeLock wrote what
-        we must read. Other bus errors are handled here: memory is dropped and restored.
+        Any bus error drops memory and rewinds; it is raised again unless it was a partition that
+        moved. Raises Fenced when another process has our place, SchemaTooNew when a newer HedgeLock
+        wrote what we must read: both are final.
         """
         try:
             batch = self.session.poll(0 if self._inbox else timeout_s, RECORDS_MAX)
@@ -194,13 +127,12 @@ class Runner(Generic[S]):
             if not (work.inputs or work.offsets or work.quarantined):
                 return bool(batch.assigned or batch.revoked or batch.rows)
             self._fold_and_commit(work)
-        except Fenced:
-            raise
         except BusError as error:
             _log.warning("bus_error", service=self.service.name, error=str(error))
             self._drop_memory()
-            self.session.rewind()
-            raise
+            self.session.rewind()  # fenced here too: another process has our place
+            if not isinstance(error, Fenced):
+                raise
         return True
 
     # ------------------------------------------------------------ gathering
@@ -258,7 +190,7 @@ class Runner(Generic[S]):
         changed: dict[tuple[str, str], tuple[Record, TableRow]] = {}
         for record in rows:
             try:
-                row = TableRow.of(record.value)
+                row = TableRow.of(record.value, record.topic)
             except SchemaTooNew:
                 raise
             except BadMessage as error:
@@ -406,7 +338,9 @@ class Runner(Generic[S]):
             after.seq = before.seq
             return after, None
         emitted += effects
-        journal, rows = self._journal(key, after, now_ms, before, inputs[:folded], reader, bodies)
+        journal, rows = self._journal(
+            key, before, after, now_ms=now_ms, inputs=inputs[:folded], reader=reader, bodies=bodies
+        )
         stored = _json.encode(_Stored(after.seq, msgspec.Raw(after.value)))
         return after, StepRecord(
             self.service.partition(key), key, stored, tuple(out), journal, rows, bool(effects)
@@ -441,24 +375,19 @@ class Runner(Generic[S]):
         return Outgoing("quarantine", key, value)
 
     def _journal(
-        self, key: str, after: _Kept[S], now_ms: int, before: _Kept[S], inputs: list[Input],
+        self, key: str, before: _Kept[S], after: _Kept[S], *, now_ms: int, inputs: list[Input],
         reader: TableReader, bodies: list[tuple[str, str, Message]],
     ) -> tuple[bytes, tuple[tuple[str, bytes], ...]]:
         rows: list[JournalRow] = []
-        new_rows: list[tuple[str, bytes]] = []
+        by_hash: list[tuple[str, bytes]] = []
         for (topic, row_key), row in reader.used.items():
             if row is None:
                 rows.append(JournalRow(topic=topic, key=row_key, absent=True))
             elif topic in INLINE:
                 rows.append(JournalRow(topic=topic, key=row_key, value=msgspec.Raw(row.value)))
             else:
-                mark = digest(row.value)
-                rows.append(JournalRow(topic=topic, key=row_key, hash=mark))
-                if mark not in self._rows_written:
-                    new_rows.append((mark, row.value))
-                    self._rows_written[mark] = None
-                    if len(self._rows_written) > ROWS_REMEMBERED_MAX:
-                        self._rows_written.popitem(last=False)
+                rows.append(JournalRow(topic=topic, key=row_key, hash=row.hash))
+                by_hash.append((row.hash, row.value))
         entry = JournalStep(
             service=self.service.name, key=key, seq=after.seq, now_ms=now_ms,
             log_id=self.session.log_id, before=digest(before.value) if before.value else "",
@@ -470,4 +399,4 @@ class Runner(Generic[S]):
             rows=tuple(rows), state=msgspec.Raw(after.value), outputs=outputs_digest(bodies),
             version=__version__,
         )
-        return _json.encode(entry), tuple(new_rows)
+        return _json.encode(entry), tuple(by_hash)

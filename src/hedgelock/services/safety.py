@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hedgelock.domain import safety
-from hedgelock.services.runner import Service
+from hedgelock.services.service import Service
 
 
 def service(operator_key: bytes) -> Service[safety.SafetyMemory]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,15 +17,21 @@ from hedgelock.domain.safety import SafetyState
 
 
 class TableRow(msgspec.Struct, frozen=True):
-    """A row: its envelope and the bytes it came in."""
+    """A row: its envelope, the bytes it came in and their hash."""
 
     envelope: codec.Envelope
     value: bytes
+    hash: str
 
     @classmethod
-    def of(cls, value: bytes) -> TableRow:
-        """Decode a row; raises BadMessage."""
-        return cls(codec.decode(value), value)
+    def of(cls, value: bytes, topic: str | None = None) -> TableRow:
+        """Decode a row of `topic`; raises BadMessage, also for a kind that does not belong there."""
+        return cls(codec.decode(value, topic), value, digest(value))
+
+
+def digest(value: bytes) -> str:
+    """Content hash, 128 bits as hex."""
+    return hashlib.blake2b(value, digest_size=16).hexdigest()
 
 
 class TableReader:

@@ -15,7 +15,8 @@ from hedgelock.domain import execution, precheck
 from hedgelock.domain.execution import ExecutionReport, OrderReport, StreamReset
 from hedgelock.ports import Clock, Exchange
 from hedgelock.services.effects import EffectRunner
-from hedgelock.services.runner import Emitted, Runner, Service
+from hedgelock.services.runner import Runner
+from hedgelock.services.service import Emitted, Service
 
 SERVICE: Service[execution.ExecutionMemory] = Service(
     name="trade-executor",
@@ -64,9 +65,11 @@ class Hands:
         if effects is not None:
             effects.on_limits(endpoint, limit, left, reset_ms)
 
-    async def listen(self, exchange: Exchange) -> None:
-        """One account's private stream, for ever."""
+    async def listen(self, exchange: Exchange, alive: Callable[[], None] = lambda: None) -> None:
+        """One account's private stream; VenueError ends it. `alive` is called per reconnection."""
         async for event in exchange.private_stream():
+            if isinstance(event, StreamReset):
+                alive()
             if isinstance(event, (OrderReport, ExecutionReport, StreamReset)):
                 self._deliver(event)
 

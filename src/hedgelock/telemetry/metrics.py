@@ -73,6 +73,8 @@ METRICS: dict[str, MetricRow] = {
         _row("gauge", "intents_unknown", "intents", "account",
              "Intents whose fate is not known at the exchange."),
         _row("counter", "stream_reconnects_total", "times", "stream", "Streams that were renewed."),
+        _row("counter", "read_failures_total", "reads", "part",
+             "Reads and streams of the exchange that failed; they are tried again."),
         _row("gauge", "clock_offset_seconds", "seconds", "", "Exchange clock minus ours, median."),
         _row("counter", "rate_limited_total", "requests", "endpoint", "Requests told to wait."),
         # the account

@@ -1,0 +1,180 @@
+"""From what the hedger remembers and the tables to the `Situation` that a decision looks at.
+
+Or to the reason why no decision is possible: something was never read, a policy is senseless, a
+message was lost. Missing is never taken for zero.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+from hedgelock.domain.headroom import Headroom
+from hedgelock.domain.hedge_memory import HedgeMemory, Settled, is_read_after, is_settled
+from hedgelock.domain.inflight import Purpose, exposure
+from hedgelock.domain.instrument import CollateralTerms, Settlement, counted_qty
+from hedgelock.domain.money import ONE, ZERO
+from hedgelock.domain.order import Side
+from hedgelock.domain.policy import HedgePolicy, Policy
+from hedgelock.domain.risk import Confidence
+from hedgelock.domain.safety import SafetyMode
+from hedgelock.domain.situation import Balances, HedgeReason, Situation
+from hedgelock.domain.step import Now, Tables
+
+
+def situation(memory: HedgeMemory, tables: Tables, now: Now) -> Situation | HedgeReason:
+    """The numbers of one decision, or why none is possible."""
+    policy = tables.policy(memory.account)
+    if policy is None:
+        return HedgeReason.NO_POLICY
+    obstacle = _unknown(memory, policy) or _unreadable(memory, policy.hedge, tables)
+    if obstacle is not None:
+        return obstacle
+    hedge, risk, settled = policy.hedge, memory.risk, memory.settled
+    instrument, terms = tables.instrument(hedge.instrument), tables.terms(hedge.coin)
+    assert risk is not None and settled is not None and hedge.reserve is not None
+    assert instrument is not None and terms is not None
+    mark, index, collateral = risk.mark_price, risk.index_price, settled.collateral_qty
+    assert mark is not None and index is not None
+    safety = tables.safety(memory.account)
+    oldest = min(risk.assessed_ts_ms, memory.view.oldest_seen_ms() or 0)
+    is_old = now.now_ms - oldest > policy.risk.account_age_max_ms
+    balances = _balances(memory, settled, mark=mark, index=index)
+    in_reach = exposure(memory.view, memory.orders, instrument=hedge.instrument)
+    counted = counted_qty(balances.coin_qty, terms.margin_tiers)
+    cushion = counted * index * (ONE + hedge.stress_rise) if settled.coin_is_margin else ZERO
+    position = memory.view.position_of(hedge.instrument)
+    return Situation(
+        policy=hedge,
+        execution=policy.execution,
+        instrument=instrument,
+        spot=tables.instrument(hedge.spot_instrument),
+        mode=safety.mode if safety is not None else SafetyMode.ACTIVE,
+        confidence=Confidence.STALE if is_old else risk.confidence,
+        risk_state=risk.state,
+        mark_price=mark,
+        index_price=index,
+        counted_value=risk.counted_value,
+        loan_ratio=_loan_ratio(terms, collateral),
+        reserve=hedge.reserve,
+        multiplier=_multiplier(tables, policy, now),
+        balances=balances,
+        exposure=in_reach,
+        entry_price=position.entry_price if position and position.position_qty < 0 else None,
+        headroom=Headroom(
+            mark, hedge.stress_rise, cushion, policy.risk.margin_ratio_max,
+            hedge.borrow_margin_rate, instrument,
+        ),
+        is_settled=is_settled(memory),
+        has_treasury=memory.treasury is not None,
+        has_spot_order=any(w.instrument == hedge.spot_instrument for w in memory.orders),
+        has_hedge_order=any(w.instrument == hedge.instrument for w in memory.orders),
+        reopen_qty=memory.reopen_qty,
+        realising=memory.realising,
+        has_realised=memory.has_realised,
+        may_order=not memory.order_pause.holds(now.now_ms, risk.assessed_ts_ms),
+        may_move=not memory.money_pause.holds(now.now_ms, risk.assessed_ts_ms),
+    )
+
+
+def _unknown(memory: HedgeMemory, policy: Policy) -> HedgeReason | None:
+    """What the account itself does not tell yet."""
+    if not _is_sane(policy):
+        return HedgeReason.POLICY_INVALID
+    risk, loan = memory.risk, memory.view.loan
+    if risk is None:
+        return HedgeReason.NO_ASSESSMENT
+    if risk.confidence is Confidence.ABSENT or risk.mark_price is None or risk.index_price is None:
+        return HedgeReason.INPUT_ABSENT
+    if memory.settled is None:
+        return HedgeReason.ACCOUNT_UNREAD
+    if memory.lost_after_ms and not is_read_after(memory.view, memory.lost_after_ms):
+        return HedgeReason.UNRECONCILED
+    if loan is not None and any(d.qty and d.coin != policy.hedge.quote for d in loan.debts):
+        return HedgeReason.FOREIGN_DEBT
+    return None
+
+
+def _unreadable(memory: HedgeMemory, hedge: HedgePolicy, tables: Tables) -> HedgeReason | None:
+    """What the venue's terms do not tell, or tell in a way that cannot be true."""
+    instrument, terms = tables.instrument(hedge.instrument), tables.terms(hedge.coin)
+    if instrument is None or not instrument.tiers:
+        return HedgeReason.NO_INSTRUMENT
+    if instrument.settlement is not Settlement.LINEAR:
+        return HedgeReason.UNSUPPORTED_INSTRUMENT
+    if terms is None:
+        return HedgeReason.NO_TERMS
+    risk, settled = memory.risk, memory.settled
+    assert risk is not None and settled is not None
+    assert risk.mark_price is not None and risk.index_price is not None
+    counts = _loan_ratio(terms, settled.collateral_qty)
+    is_loan_odd = not risk.counted_value and (settled.debt or counts)
+    if risk.mark_price <= 0 or risk.index_price <= 0 or is_loan_odd:
+        # A debt without collateral, or collateral without value, is a read gone wrong: no exit on it.
+        return HedgeReason.INPUT_ABSENT
+    if hedge.reserve is None:
+        return HedgeReason.RESERVE_UNSET
+    return None
+
+
+def _balances(
+    memory: HedgeMemory, settled: Settled, *, mark: Decimal, index: Decimal
+) -> Balances:
+    """Settled values plus known effects, re-marked. U = cash + UPL − what is ordered to leave."""
+    effects = memory.effects
+    outgoing = memory.treasury.outgoing() if memory.treasury is not None else ZERO
+    upl = settled.hedge_qty * (mark - settled.hedge_entry) + settled.other_upl
+    traded = effects.hedge_qty * mark - effects.hedge_cost
+    base = settled.cash + effects.moved - effects.fees
+    return Balances(
+        equity=base + upl + traded - outgoing,
+        cash=base + effects.pnl - outgoing,
+        withdrawable=settled.withdrawable,
+        fund=max(ZERO, settled.fund + effects.fund + outgoing),
+        debt=max(ZERO, settled.debt + effects.debt),
+        coin_qty=max(ZERO, settled.coin_qty + effects.coin_qty - _selling(memory)),
+        collateral_qty=max(ZERO, settled.collateral_qty - effects.sold_collateral / index),
+    )
+
+
+def _selling(memory: HedgeMemory) -> Decimal:
+    """Pocket coins that open spot orders may still sell."""
+    return sum(
+        (
+            w.open_qty() for w in memory.orders
+            if w.purpose is Purpose.COVER and w.side is Side.SELL
+        ),
+        ZERO,
+    )
+
+
+def _loan_ratio(terms: CollateralTerms, collateral_qty: Decimal) -> Decimal:
+    if collateral_qty <= 0:
+        return ZERO
+    return counted_qty(collateral_qty, terms.loan_tiers) / collateral_qty
+
+
+def _multiplier(tables: Tables, policy: Policy, now: Now) -> Decimal | None:
+    context = tables.funding(policy.hedge.instrument)
+    if context is None or now.now_ms - context.ts_seen_ms > policy.risk.funding_age_max_ms:
+        return None
+    return min(ONE, context.multiplier_short)
+
+
+def _is_sane(policy: Policy) -> bool:
+    """The formulas hold: no division by zero, no sign turned round."""
+    hedge = policy.hedge
+    left = ONE - hedge.stress_fall
+    return (
+        ZERO < left < ONE
+        and hedge.stress_rise >= 0
+        and ZERO <= hedge.cost_rate * left < hedge.stress_fall
+        and hedge.ltv_max > 0
+        and hedge.no_trade_band > 0
+        and hedge.borrow_margin_rate >= 0
+        and policy.risk.margin_ratio_max > 0
+        and ZERO <= hedge.refill_below <= hedge.harvest_to <= hedge.harvest_at <= hedge.urgent_at
+        and hedge.harvest_to <= hedge.urgent_to <= hedge.urgent_at
+        and hedge.action_fraction_min >= 0
+        and hedge.caution_size >= 0
+        and hedge.position_size_max >= 0
+    )
