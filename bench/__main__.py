@@ -11,6 +11,7 @@ from pathlib import Path
 from rich.console import Console
 
 from bench import chain, figures, floors, latency, market, memory, parts, startup
+from bench.chain import Recording
 from bench.figures import Figure, percentile, spread
 from bench.processes import BenchError, Site, end, site
 from hedgelock.bus.embedded import EmbeddedBus
@@ -35,13 +36,14 @@ class Bench:
 
     def embedded(self) -> list[Figure]:
         """Exchange event → order received, engine in one process."""
-        floor = floors.socket_ms()
+        floor, synced = floors.socket_ms(), floors.sync_ms(self.folder)
         with latency.embedded() as (made, found):
             self._keep(made)
         floor += floors.socket_ms()
         limit = FLOOR_FACTOR * percentile(floor, 0.5)
         return [
             *spread("socket_floor", floor, "ms", note="half before, half after the run"),
+            *spread("disk_sync", synced, "ms", note="32 KiB appended and synced; in every order"),
             *spread("embedded", found.ms, "ms", bars=(limit, EMBEDDED_P99_MS), note=found.note),
             *_enough("embedded", found),
         ]
@@ -104,11 +106,11 @@ class Bench:
             self._keep(made)
 
     @contextlib.contextmanager
-    def _recorded(self) -> Iterator[chain.Recording]:
+    def _recorded(self) -> Iterator[Recording]:
         self._record()
         bus = EmbeddedBus(self.log, clock=SystemClock(), read_only=True)
         try:
-            yield chain.Recording(bus)
+            yield Recording(bus)
         finally:
             bus.close()
 

@@ -17,13 +17,13 @@ import msgspec
 from bench.processes import BenchError
 from hedgelock.bus import codec
 from hedgelock.domain import hedging, risk
+from hedgelock.domain.hedge_memory import HedgeMemory
 from hedgelock.domain.order import PlaceOrder
 from hedgelock.domain.step import Now, Step
 from hedgelock.ports import Bus
 from hedgelock.services import hedger, risk_engine
-from hedgelock.services.journal import digest
 from hedgelock.services.service import Service
-from hedgelock.services.tables import TableReader, TableRow
+from hedgelock.services.tables import TableReader, TableRow, digest
 
 ROUNDS = 3_000
 WARM_UP = 300
@@ -133,7 +133,7 @@ def find(recording: Recording) -> tuple[Moment, Moment]:
     raise BenchError("the recording holds no tick that led to an order by itself")
 
 
-def _hedge(moment: Moment) -> Step[hedging.HedgeMemory]:
+def _hedge(moment: Moment) -> Step[HedgeMemory]:
     message = codec.decode_body(bytes(moment.item.body))
     return hedging.step(moment.state, TableReader(moment.tables), message, moment.now)
 

@@ -11,6 +11,7 @@ import asyncio
 import hashlib
 import hmac
 import json
+import os
 import subprocess
 import sys
 import time
@@ -81,6 +82,29 @@ async def _socket_floor() -> list[float]:
                     await answer.read()
     await runner.cleanup()
     return took[FRAMES // 10:]
+
+
+# ---------------------------------------------------------------- disk
+
+SYNCS = 200
+SYNC_BYTES = 32_768
+SYNC_EVERY_S = 0.01
+
+
+def sync_ms(folder: Path) -> list[float]:
+    """Latencies of one append and fdatasync: part of every order, which must survive power loss."""
+    took = []
+    handle = os.open(folder / "sync.bin", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    try:
+        for _ in range(SYNCS):
+            time.sleep(SYNC_EVERY_S)
+            began = time.perf_counter()
+            os.write(handle, b"x" * SYNC_BYTES)
+            os.fdatasync(handle)
+            took.append((time.perf_counter() - began) * 1e3)
+    finally:
+        os.close(handle)
+    return took
 
 
 # ---------------------------------------------------------------- Kafka
@@ -165,6 +189,7 @@ def _feed(bootstrap: str, sink: Consumer) -> list[float]:
                     began = time.perf_counter()
         if time.perf_counter() > began + _GIVE_UP_S:
             raise BenchError(f"the bare Kafka hops stopped after {len(took)} messages")
+    producer.flush(5.0)
     return took[WARM_UP:]
 
 

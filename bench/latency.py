@@ -35,16 +35,21 @@ _TRIGGER = "market_data"
 
 @dataclass
 class Latencies:
-    """Milliseconds from tick to order; `late` = decided on a later tick than the jump's first."""
+    """Milliseconds from tick to order; `late` = decided on a later tick than the jump's first.
+
+    `unanswered` = jumps that no tick of theirs made an order of: their time is in no percentile.
+    """
 
     ms: list[float] = field(default_factory=list)
     others: int = 0
     late: int = 0
+    unanswered: int = 0
 
     @property
     def note(self) -> str:
         """What was left out or late."""
-        return f"{self.others} orders by other triggers, {self.late} on a later tick of their jump"
+        return (f"{self.others} orders by other triggers, {self.late} on a later tick of their jump, "
+                f"{self.unanswered} jumps unanswered")
 
 
 class Trigger(msgspec.Struct, frozen=True):
@@ -85,6 +90,7 @@ def join(
         if ts_ms >= started_ms:
             first_of.setdefault(market.segment((ts_ms - started_ms) / 1e3), ts_ms)
     found = Latencies()
+    answered: set[int] = set()
     for order in orders:
         intent = intents.get(str(order["orderLinkId"]), "")
         trigger = triggers.get(causes.get(causes.get(intent, ""), ""))
@@ -94,7 +100,10 @@ def join(
         received_ns = int(str(order["received_ns"]))
         found.ms.append((received_ns - sent_ns[trigger.ts_event_ms]) / 1e6)
         jump = market.segment((trigger.ts_event_ms - started_ms) / 1e3)
+        answered.add(jump)
         found.late += trigger.ts_event_ms != first_of.get(jump, 0)
+    # The last jump may still be on its way; before the first one there is none.
+    found.unanswered = len(set(range(1, max(first_of, default=0))) - answered)
     return found
 
 

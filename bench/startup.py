@@ -30,12 +30,14 @@ MESSAGES = 1_000_000
 PRICES_PER_HOUR = 72_000
 """Two instruments, ten ticks a second."""
 RUNS = 3
+STEPS = 150_000
+"""About as many as retention's 1 GiB per topic keeps."""
 COPIED = (
     "account_raw", "risk_state", "hedge_decisions", "hedge_trades", "trade_confirmations",
-    "funding_rates", "funding_context", JOURNAL.name,
+    "funding_rates", "funding_context",
 )
 SAMPLE = 400
-"""Copied messages per topic."""
+"""Copied messages per topic at most, in the order of the topics."""
 _COMMIT = 2_000
 _CHECKPOINT_EVERY = 25
 
@@ -49,7 +51,7 @@ def count(path: Path) -> int:
         db.close()
 
 
-def fill(path: Path, *, messages: int = MESSAGES, prices: int = PRICES_PER_HOUR) -> None:
+def fill(path: Path, *, messages: int = MESSAGES) -> None:
     """Bring the log at `path` to so many messages; nobody else may have it open."""
     bus = EmbeddedBus(path, clock=SystemClock(), upkeep=False)
     try:
@@ -63,7 +65,7 @@ def fill(path: Path, *, messages: int = MESSAGES, prices: int = PRICES_PER_HOUR)
             session.poll(0)
         writer = sessions["risk-engine"]
         missing = messages - count(path)
-        for number, steps in enumerate(_commits(bus, missing, min(prices, missing))):
+        for number, steps in enumerate(_commits(bus, missing)):
             writer.commit(steps, {})
             if number % _CHECKPOINT_EVERY == 0:
                 bus.checkpoint()
@@ -79,15 +81,20 @@ def fill(path: Path, *, messages: int = MESSAGES, prices: int = PRICES_PER_HOUR)
         bus.close()
 
 
-def _commits(bus: EmbeddedBus, missing: int, prices: int) -> Iterator[list[StepRecord]]:
-    """Steps that hold `missing` messages: the facts first, the last hour's prices at the end."""
-    facts = [r for topic in COPIED for r in itertools.islice(bus.read(topic), SAMPLE)]
-    ticks = list(itertools.islice(bus.read("market_data"), SAMPLE))
-    if not facts or not ticks:
-        raise BenchError("the recording is empty")
+def _commits(bus: EmbeddedBus, missing: int) -> Iterator[list[StepRecord]]:
+    """Steps that hold `missing` messages: facts, the journal, at the end the last hour's prices."""
+    def sample(*topics: str) -> list[Record]:
+        found = [r for topic in topics for r in itertools.islice(bus.read(topic), SAMPLE)]
+        if not found:
+            raise BenchError(f"the recording holds nothing of {', '.join(topics)}")
+        return found
+
+    steps = min(STEPS, missing // 4)
+    prices = min(PRICES_PER_HOUR, missing // 4)
     endless = itertools.chain(
-        itertools.islice(itertools.cycle(facts), missing - prices),
-        itertools.islice(itertools.cycle(ticks), prices),
+        itertools.islice(itertools.cycle(sample(*COPIED)), missing - steps - prices),
+        itertools.islice(itertools.cycle(sample(JOURNAL.name)), steps),
+        itertools.islice(itertools.cycle(sample("market_data")), prices),
     )
     for _ in range(math.ceil(missing / _COMMIT)):
         yield [_as_step(record) for record in itertools.islice(endless, _COMMIT)]
@@ -103,14 +110,6 @@ def _as_step(record: Record) -> StepRecord:
     return StepRecord(
         partition_of(key), key, None, (Outgoing(record.topic, record.key, record.value),), None,
     )
-
-
-def ready_s(made: Site) -> float:
-    """Start the engine and time exec → six services ready; it is left running."""
-    began = time.perf_counter()
-    engine = made.engine()
-    made.wait_ready([engine])
-    return time.perf_counter() - began
 
 
 def million(made: Site) -> Figure:

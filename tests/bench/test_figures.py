@@ -104,6 +104,7 @@ def test_an_order_upon_a_later_tick_of_its_jump_is_counted_as_late() -> None:
         intents={"hla": "a", "hlb": "b"}, causes=causes, triggers=triggers, started_ms=0,
     )
     assert (found.ms, found.late) == ([1.0, 1.0], 1)
+    assert found.unanswered == int(1.9 / market.JUMP_EVERY_S) - 2
 
 
 def test_every_jump_moves_the_hedge_by_more_than_a_band() -> None:

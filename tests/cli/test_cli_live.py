@@ -31,10 +31,11 @@ from cli.cli_story import (
 from hedgelock.bus.embedded import EmbeddedBus
 from hedgelock.cli import logfile, summary
 from hedgelock.cli.board import Board
+from hedgelock.cli.caption import trouble
 from hedgelock.cli.events import Events
 from hedgelock.cli.feed import Feed
 from hedgelock.cli.live import last_errors
-from hedgelock.cli.screen import ASCII, Screen, trouble
+from hedgelock.cli.screen import ASCII, Screen
 from hedgelock.clock import SystemClock
 from hedgelock.config import load
 from hedgelock.domain.policy import Policy

@@ -8,6 +8,10 @@ from __future__ import annotations
 
 from collections import defaultdict, deque
 
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
 from domain.execution_world import (
     T0,
     D,
@@ -18,10 +22,6 @@ from domain.execution_world import (
     policy,
     treasury,
 )
-from hypothesis import HealthCheck, settings
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-
 from hedgelock.domain.execution import Effect, Outcome, StreamReset
 from hedgelock.domain.message import Message, Restored, Tick
 from hedgelock.domain.order import OrderConfirmation, Side, TimeInForce
@@ -54,6 +54,12 @@ class ExecutorMachine(RuleBasedStateMachine):
         for effect in self.desk.feed(message):
             self.lines[identity_of(effect)].append(effect)
 
+    def move_clock(self, ms: int) -> None:
+        """Time passes for everybody; requests on their way arrive."""
+        self.desk.now_ms += ms
+        self.venue.now_ms = self.desk.now_ms
+        self.venue.arrive()
+
     def next_number(self) -> int:
         """A number for a new intent."""
         self.count += 1
@@ -66,8 +72,8 @@ class ExecutorMachine(RuleBasedStateMachine):
         resting=st.booleans(), ttl=st.sampled_from([1_000, 5_000, 30_000]),
         depth=st.lists(st.sampled_from(["0", "0.2", "0.5"]), max_size=3),
     )
-    def order(  # noqa: PLR0913
-        self, qty: str, side: Side, resting: bool, ttl: int, depth: list[str]  # noqa: FBT001
+    def order(
+        self, qty: str, side: Side, resting: bool, ttl: int, depth: list[str]
     ) -> None:
         """The hedger wants an order."""
         number = self.next_number()
@@ -83,7 +89,7 @@ class ExecutorMachine(RuleBasedStateMachine):
 
     @rule(kind=st.sampled_from(TreasuryKind), ttl=st.sampled_from([1_000, 5_000, 30_000]),
           moves=st.booleans(), amount=st.sampled_from([100, 200]))
-    def action(self, kind: TreasuryKind, ttl: int, moves: bool, amount: int) -> None:  # noqa: FBT001
+    def action(self, kind: TreasuryKind, ttl: int, moves: bool, amount: int) -> None:
         """The hedger wants money moved; amounts repeat, as real ones may."""
         now = self.desk.now_ms
         only = kind in (TreasuryKind.TRANSFER_TO_FUND, TreasuryKind.TRANSFER_TO_UNIFIED)
@@ -101,10 +107,10 @@ class ExecutorMachine(RuleBasedStateMachine):
 
     # ------------------------------------------------------------ the world's course
 
-    @rule(fault=st.sampled_from(FAULTS))
-    def go_wrong(self, fault: str) -> None:
-        """The next request fares like this."""
-        self.venue.faults.append(fault)
+    @rule(faults=st.lists(st.sampled_from(FAULTS), min_size=1, max_size=4))
+    def go_wrong(self, faults: list[str]) -> None:
+        """The next requests fare like this."""
+        self.venue.faults.extend(faults)
 
     @precondition(lambda self: any(self.lines.values()))
     @rule(index=pick)
@@ -138,7 +144,7 @@ class ExecutorMachine(RuleBasedStateMachine):
 
     @precondition(lambda self: self.pushes)
     @rule(index=pick, lost=st.booleans())
-    def hear_push(self, index: int, lost: bool) -> None:  # noqa: FBT001
+    def hear_push(self, index: int, lost: bool) -> None:
         """Any push arrives, or is lost."""
         push = self.pushes.pop(index % len(self.pushes))
         if not lost:
@@ -162,9 +168,7 @@ class ExecutorMachine(RuleBasedStateMachine):
     @rule(ms=st.sampled_from([1, 250, 1_000, 2_500, 10_000, 41_000]))
     def time_passes(self, ms: int) -> None:
         """The clock moves; requests on their way arrive; the runner ticks when the hold is over."""
-        self.desk.now_ms += ms
-        self.venue.now_ms = self.desk.now_ms
-        self.venue.arrive()
+        self.move_clock(ms)
         self.collect()
         if self.desk.until_ms is not None and self.desk.until_ms <= self.desk.now_ms:
             self.take(Tick(now_ms=self.desk.now_ms))
@@ -175,9 +179,7 @@ class ExecutorMachine(RuleBasedStateMachine):
         self.lines.clear()
         self.answers.clear()
         self.pushes.clear()
-        self.desk.now_ms += ms
-        self.venue.now_ms = self.desk.now_ms
-        self.venue.arrive()
+        self.move_clock(ms)
         self.venue.pushes.clear()
         self.take(Restored(now_ms=self.desk.now_ms))
         self.take(StreamReset(account="main", ts_seen_ms=self.desk.now_ms))
@@ -185,9 +187,15 @@ class ExecutorMachine(RuleBasedStateMachine):
     @rule()
     def stream_drops(self) -> None:
         """The private stream reconnects; what it would have said is lost."""
+        self.move_clock(1)
         self.pushes.clear()
-        self.desk.now_ms += 1
+        self.venue.pushes.clear()
         self.take(StreamReset(account="main", ts_seen_ms=self.desk.now_ms))
+
+    @rule()
+    def all_goes_well(self) -> None:
+        """Everything under way is done and heard, in order."""
+        self.settle()
 
     # ------------------------------------------------------------ what must always hold
 
@@ -217,7 +225,7 @@ class ExecutorMachine(RuleBasedStateMachine):
         if not hasattr(self, "venue"):
             return
         self.venue.faults.clear()
-        self.desk.now_ms += 2_000
+        self.time_passes(2_000)
         self.cancel_all()
         self.stream_drops()
         for _ in range(300):
@@ -242,6 +250,7 @@ class ExecutorMachine(RuleBasedStateMachine):
 
     def agree(self) -> None:
         """Every intent is terminal, every fill confirmed, every loan action and transfer told."""
+        self.nothing_happens_twice()
         told = {m.intent_id: m for m in self.desk.said if hasattr(m, "intent_id")}
         for intent_id in self.wanted:
             last = told[intent_id]
@@ -259,7 +268,7 @@ class ExecutorMachine(RuleBasedStateMachine):
 
 
 ExecutorMachine.TestCase.settings = settings(
-    max_examples=60, stateful_step_count=40, deadline=None,
+    max_examples=120, stateful_step_count=40, deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )
 TestExecutor = ExecutorMachine.TestCase

@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 import pytest
+
 from domain.execution_world import (
     LOG,
     T0,
@@ -24,7 +25,6 @@ from domain.execution_world import (
     through_json,
     treasury,
 )
-
 from hedgelock.domain import execution, execution_memory
 from hedgelock.domain.execution import ExecutionMemory, SendOrder, is_alarm
 from hedgelock.domain.message import Message, Restored, Tick
@@ -160,7 +160,7 @@ RESUMED: list[tuple[str, dict[str, Any], bool]] = [
 
 @pytest.mark.parametrize(("name", "changes", "lifts"), RESUMED)
 def test_only_a_person_after_the_freeze_lifts_it(
-    name: str, changes: dict[str, Any], lifts: bool  # noqa: FBT001
+    name: str, changes: dict[str, Any], lifts: bool
 ) -> None:
     """A resume that a person gave knowing nothing of the freeze does not lift it."""
     desk = Desk()

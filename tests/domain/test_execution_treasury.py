@@ -9,8 +9,8 @@ import uuid
 from typing import Any
 
 import pytest
-from domain.execution_world import T0, D, Desk, Market, kinds, safety, treasury
 
+from domain.execution_world import T0, D, Desk, Market, kinds, safety, treasury
 from hedgelock.domain.execution import (
     LoanAnswer,
     Outcome,
@@ -130,8 +130,9 @@ STORIES: dict[str, tuple[TreasuryKind, dict[str, Any], str]] = {
         start                       | started             | L
         loan done                   | done*               | -
     """),
-    "transfer only": (K.TRANSFER_TO_FUND, {"transfer_amount": D(0)}, """
+    "transfer only": (K.TRANSFER_TO_FUND, {}, """
         start                       | started             | T
+        loan done                   | started             | -
         transfer done               | done*               | -
     """),
     "both are asked about while the venue processes them": (K.REPAY, LONG, """
@@ -485,6 +486,20 @@ def test_a_history_that_shows_only_the_other_ends_after_a_while() -> None:
     before = desk.memory
     desk.feed(loan_answer(desk, Outcome.DONE, 2, reference="r1"))
     assert desk.memory == before
+
+
+@pytest.mark.parametrize("kind", [K.REPAY, K.BORROW, K.REPAY_WITH_COLLATERAL])
+def test_a_loan_action_that_arrives_late_happens_once(kind: TreasuryKind) -> None:
+    """A request that was given up and arrives after the first question is not sent again."""
+    market = Market()
+    market.venue.faults.append("late")
+    market.run(treasury(kind, transfer_amount=D(0), **LONG))
+    for _ in range(40):
+        market.venue.now_ms = market.now_ms + 250
+        market.venue.arrive()
+        market.wait(250)
+    assert len(market.venue.loans) == 1
+    assert market.action().loan_amount == 2000
 
 
 def test_answers_for_others_are_ignored() -> None:

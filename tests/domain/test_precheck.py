@@ -6,6 +6,9 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from domain.execution_world import (
     T0,
     D,
@@ -14,9 +17,6 @@ from domain.execution_world import (
     safety,
     treasury,
 )
-from hypothesis import given
-from hypothesis import strategies as st
-
 from hedgelock.domain import precheck
 from hedgelock.domain.execution import (
     CancelOrder,
@@ -167,7 +167,7 @@ LIMITS = [
 
 @pytest.mark.parametrize(("is_market", "most", "most_market", "expected"), LIMITS)
 def test_the_venues_size_limits(
-    is_market: bool, most: str | None, most_market: str | None, expected: str | None  # noqa: FBT001
+    is_market: bool, most: str | None, most_market: str | None, expected: str | None
 ) -> None:
     """A market intent obeys both limits, a limit intent its own; whole lots; none stated, none."""
     terms = instrument(
@@ -205,7 +205,7 @@ NUMBERS = st.decimals("1e-30", "9e29", allow_nan=False, allow_infinity=False)
 
 @given(qty=NUMBERS, mark=NUMBERS, slip=NUMBERS, price=st.none() | NUMBERS, lot=NUMBERS,
        tick=NUMBERS, most=st.none() | NUMBERS)
-def test_no_decodable_number_raises(  # noqa: PLR0913
+def test_no_decodable_number_raises(
     qty: Decimal, mark: Decimal, slip: Decimal, price: Decimal | None, lot: Decimal,
     tick: Decimal, most: Decimal | None,
 ) -> None:

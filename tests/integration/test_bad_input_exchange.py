@@ -39,6 +39,7 @@ POSITION = {
     "category": "linear", "symbol": "BTCUSDT", "side": "Sell", "size": "0.1", "entryPrice": "60000",
     "markPrice": "60000", "positionIdx": 0, "positionValue": "6000", "unrealisedPnl": "0",
     "leverage": "10", "liqPrice": "", "seq": 1, "positionStatus": "Normal",
+    "adlRankIndicator": 0, "curRealisedPnl": "0", "positionIM": "0", "positionMM": "0",
 }
 
 PUBLIC: list[tuple[str | bytes, str]] = [
@@ -103,7 +104,7 @@ REST: list[tuple[str, Any]] = [
     (FUND, lambda _: b""),
     (WALLET, changed(walletBalance="NaN")),
     (LOAN, changed(flexibleTotalDebt="")),
-    (FUND, changed(walletBalance="Infinity")),
+    (FUND, changed(balance=[{"coin": "USDT", "walletBalance": "Infinity", "transferBalance": "0"}])),
     (WALLET, changed(walletBalance="")),
     (LOAN, changed(flexibleTotalDebt="-5")),
     (WALLET, changed(list="nothing")),
@@ -111,7 +112,7 @@ REST: list[tuple[str, Any]] = [
     (POSITIONS, changed(list=[{"symbol": "BTCUSDT", "side": "Sell", "size": "x"}])),
     (POSITIONS, changed(list=None)),
     (WALLET, changed(marginCollateral="yes")),
-    (LOAN, changed(collateralAmount="-1")),
+    (LOAN, changed(amount="-1")),
 ]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from urllib.request import Request, urlopen
 
 import pytest
 from trial import (
@@ -17,7 +18,6 @@ from trial import (
     get,
     trial,
 )
-from urllib.request import Request, urlopen
 
 from hedgelock.app import SERVICES
 

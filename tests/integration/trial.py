@@ -25,7 +25,12 @@ from hedgelock.app import SERVICES, folded, open_bus
 from hedgelock.bus import codec
 from hedgelock.config import load
 from hedgelock.domain.order import OrderConfirmation, PlaceOrder
-from hedgelock.domain.treasury import TreasuryAction, TreasuryConfirmation, TreasuryKind, TreasuryStage
+from hedgelock.domain.treasury import (
+    TreasuryAction,
+    TreasuryConfirmation,
+    TreasuryKind,
+    TreasuryStage,
+)
 from hedgelock.ports import Bus
 from hedgelock.services.explain import explain
 from hedgelock.services.journal import replay
@@ -108,6 +113,8 @@ class Trial:
     moments: list[Moment] = field(default_factory=list)
     kills: list[str] = field(default_factory=list)
 
+    engine_argv = (sys.executable, "-m", "hedgelock.app")
+
     @property
     def sim(self) -> str:
         """The simulator's address."""
@@ -125,6 +132,10 @@ class Trial:
         """The end of a process's output, for a failure's message."""
         path = self.folder / f"{name}.log"
         return path.read_text(errors="replace")[-3000:] if path.exists() else ""
+
+    def log_of(self, name: str) -> str:
+        """All of a process's output."""
+        return (self.folder / f"{name}.log").read_text(errors="replace")
 
     def await_that(self, what: str, is_so: Any, timeout_s: float) -> None:
         """Poll until `is_so()`; fails with the logs."""
@@ -191,8 +202,14 @@ class Trial:
 
     def start_engine(self) -> None:
         """The engine by itself, as the supervisor starts it; returns when everything is ready."""
-        self.start("engine", sys.executable, "-m", "hedgelock.app")
-        self.await_that("readiness", lambda: all(self.ready(name) for name in SERVICES), 45)
+        self.start("engine", *self.engine_argv)
+        engine = self.processes["engine"]
+
+        def is_up() -> bool:
+            return engine.poll() is not None or all(self.ready(name) for name in SERVICES)
+
+        self.await_that("readiness", is_up, 45)
+        assert engine.poll() is None, f"the engine died: {self.log('engine')}"
 
     def start_script(self) -> None:
         """Let the scenario begin."""

@@ -13,16 +13,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import pytest
+
 from domain.execution_world import (
+    T0,
     D,
     FakeVenue,
     Market,
-    T0,
     cancel,
     place,
     treasury,
 )
-
 from hedgelock.domain.execution import SendLoanAction, SendOrder, SendTransfer, StreamReset
 from hedgelock.domain.message import Message, Restored, Tick
 from hedgelock.domain.order import OrderConfirmation, Side, TimeInForce

@@ -49,6 +49,7 @@ class Decided:
     ltv: Decimal | None
     text: str
     acted: bool
+    reason: str = ""
 
 
 @dataclass(slots=True)
@@ -160,7 +161,11 @@ class Board:
         default_factory=lambda: collections.deque(maxlen=KEPT)
     )
     moves: collections.OrderedDict[str, Move] = field(default_factory=collections.OrderedDict)
+    said: dict[str, str] = field(default_factory=dict)
+    """How far intents came whose order itself was not seen yet: topics are followed side by side."""
     counts: Counts = field(default_factory=Counts)
+    pays_since_ms: int = 0
+    """When the hedge began to pay funding; 0 = it does not."""
     sim: SimState | None = None
     sim_first: SimState | None = None
     trouble: str = ""
@@ -203,14 +208,15 @@ class Board:
             case Quarantined():
                 self.counts.unreadable += counted
             case _:
-                self._take_table(body)
+                self._take_table(body, envelope.ts_ms)
 
-    def _take_table(self, body: Message) -> None:
+    def _take_table(self, body: Message, ts_ms: int) -> None:
         """What replaces what was known before; other facts are not shown here."""
         match body:
             case FundingContext():
                 if body.instrument == self.policy.hedge.instrument:
                     self.funding = body
+                    self._note_payer(ts_ms)
             case MarketTick():
                 if body.instrument == self.policy.hedge.instrument:
                     self.tick = body
@@ -225,12 +231,20 @@ class Board:
                 | account.FundRead() | account.LoanRead()
             ):
                 self.view = account.fold(self.view, body)
+                self._note_payer(ts_ms)
+
+    def _note_payer(self, ts_ms: int) -> None:
+        """Shorts pay at a negative rate."""
+        if self.funding is None or not self.funding.apr < 0 < self.short_held:
+            self.pays_since_ms = 0
+        elif not self.pays_since_ms:
+            self.pays_since_ms = ts_ms
 
     def _take_decision(self, body: HedgeDecision, envelope: codec.Envelope) -> None:
         self.decision = body
         said = Decided(
             envelope.ts_ms, envelope.id.rpartition(".")[0] or envelope.id, body.ltv,
-            describe_decision(body), bool(body.actions),
+            describe_decision(body), bool(body.actions), body.reason,
         )
         # Every action stays in the list; of the waits between them only the present one is news.
         if self.decisions and not self.decisions[-1].acted:
@@ -238,9 +252,7 @@ class Board:
         self.decisions.append(said)
 
     def _take_order(self, body: OrderConfirmation, *, counted: bool) -> None:
-        move = self.moves.get(body.intent_id)
-        if move is not None:
-            move.status = _order_status(body)
+        self._came(body.intent_id, _order_status(body))
         if not counted:
             return
         if body.venue_order_id:
@@ -253,19 +265,27 @@ class Board:
                 self.counts.fees += fill.fee * (1 if in_quote else fill.price)
 
     def _take_treasury(self, body: TreasuryConfirmation, *, counted: bool) -> None:
-        move = self.moves.get(body.intent_id)
-        if move is not None:
-            unknown = "; outcome not known yet" if body.is_unknown else ""
-            move.status = body.stage.value.replace("_", " ") + unknown
+        unknown = "; outcome not known yet" if body.is_unknown else ""
+        self._came(body.intent_id, body.stage.value.replace("_", " ") + unknown)
         if counted and body.loan_amount:
             borrows = body.kind_of is TreasuryKind.BORROW
             totals = self.counts.borrowed if borrows else self.counts.repaid
             totals[body.intent_id] = body.loan_amount
 
     def _move(self, intent: str, ts_ms: int, text: str) -> None:
-        self.moves[intent] = Move(ts_ms, text)
+        self.moves[intent] = Move(ts_ms, text, self.said.pop(intent, "decided"))
         while len(self.moves) > KEPT:
             self.moves.popitem(last=False)
+
+    def _came(self, intent: str, status: str) -> None:
+        """How far an intent came; it may be heard of before the intent itself."""
+        move = self.moves.get(intent)
+        if move is not None:
+            move.status = status
+            return
+        self.said[intent] = status
+        while len(self.said) > KEPT:
+            self.said.pop(next(iter(self.said)))
 
     # ---------------------------------------------------------------- what the screen asks
 
@@ -304,6 +324,14 @@ class Board:
         if self.sim is not None:
             return self.sim.index.get(self.policy.hedge.coin)
         return self.tick.index_price if self.tick else None
+
+    @property
+    def moved(self) -> Decimal | None:
+        """The price's change since the start, a fraction; None before both are known."""
+        first = self.sim_first.index.get(self.policy.hedge.coin) if self.sim_first else (
+            self.first_price)
+        price = self.index_price
+        return None if price is None or not first else price / first - 1
 
 
 def describe_move(body: PlaceOrder | TreasuryAction) -> str:

@@ -5,8 +5,12 @@ Results go to stdout, everything else to stderr, so that pipes carry results onl
 
 from __future__ import annotations
 
+import functools
+import re
+import shutil
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
@@ -31,6 +35,23 @@ def err() -> Console:
     return Console(stderr=True, highlight=False)
 
 
+@functools.cache
+def me() -> str:
+    """How this program is called from here: `hedgelock`, or `.venv/bin/hedgelock` after `make run`."""
+    beside = Path(sys.executable).parent / "hedgelock"
+    if shutil.which("hedgelock") is None and beside.is_file() and Path.cwd() in beside.parents:
+        return str(beside.relative_to(Path.cwd()))
+    return "hedgelock"
+
+
+def typeable(text: str) -> str:
+    """Our commands in a text as they can be typed here."""
+    return _OURS.sub(me() + r"\1", text)
+
+
+_OURS = re.compile(r"(?<![\w/.-])hedgelock( [a-z])")
+
+
 def fail(what: str, *, why: str = "", todo: str = "", code: int = PROBLEM) -> NoReturn:
     """Say what went wrong, why, and what to do; leave with `code`."""
     complain(what, why=why, todo=todo)
@@ -44,12 +65,12 @@ def complain(what: str, *, why: str = "", todo: str = "") -> None:
     if why:
         console.print(f"  why: {escape(why)}", soft_wrap=True)
     if todo:
-        console.print(f"  do:  [bold]{escape(todo)}[/]", soft_wrap=True)
+        console.print(f"  do:  [bold]{escape(typeable(todo))}[/]", soft_wrap=True)
 
 
 def note(text: str) -> None:
     """A line beside the results."""
-    err().print(f"[dim]{escape(text)}[/]", soft_wrap=True)
+    err().print(f"[dim]{escape(typeable(text))}[/]", soft_wrap=True)
 
 
 def print_json(value: Any) -> None:

@@ -90,10 +90,8 @@ def kill(
 
 
 def _order(action: str, account: str | None, *, flatten: bool = False, yes: bool = False) -> None:
-    from hedgelock.domain.money import trap_floats
     from hedgelock.domain.safety import OperatorAction
 
-    trap_floats()
     settings = load_settings()
     chosen = _account(settings, account)
     if action == "kill":
@@ -231,11 +229,15 @@ def _await_effect(settings: Settings, command: OperatorCommand) -> None:
 def _latest_word(bus: object, account: str) -> SafetyState | None:
     from hedgelock.bus import codec
     from hedgelock.domain.safety import SafetyState
+    from hedgelock.errors import BadMessage
 
     found: SafetyState | None = None
     for record in bus.read("safety_state", start=-100):  # type: ignore[attr-defined]
         if record.key == account:
-            body = codec.decode(record.value, "safety_state").body
+            try:
+                body = codec.decode(record.value, "safety_state").body
+            except BadMessage:
+                continue  # in quarantine with its reason
             if isinstance(body, SafetyState):
                 found = body
     return found

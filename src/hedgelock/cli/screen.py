@@ -15,11 +15,13 @@ from rich.text import Text
 
 from hedgelock.cli import summary, words
 from hedgelock.cli.board import TWIN, Board, SimAccount
+from hedgelock.cli.caption import caption, trouble
+from hedgelock.cli.console import me
 from hedgelock.domain.risk import Confidence, RiskReason, RiskState
 
 WIDTH_MIN, HEIGHT_MIN = 80, 24
-SILENT_MS = 5_000
-"""The engine speaks at least this often while prices move; longer silence is said aloud."""
+HEIGHT_ROOMY = 28
+"""From here on the caption also says why."""
 
 _LTV_LOW, _LTV_HIGH = Decimal("0.40"), Decimal("1.00")
 """Ends of the LTV gauge."""
@@ -42,10 +44,11 @@ class Glyphs(NamedTuple):
     line: str
     done: str
     bar: str
+    arrow: str
 
 
-UNICODE = Glyphs("█", "▒", "·", "┊", "─", "━", "│")
-ASCII = Glyphs("#", "=", ".", ":", "-", "=", "|")
+UNICODE = Glyphs("█", "▒", "·", "┊", "─", "━", "│", "▶")
+ASCII = Glyphs("#", "=", ".", ":", "-", "=", "|", ">")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -58,7 +61,10 @@ class Screen:
 
     def render(self, board: Board, now_ms: int) -> Group:
         """The whole screen at one moment; exactly `height` lines of at most `width` signs."""
-        top = [self._title(board, now_ms), *self._gauges(board), *self._columns(board, now_ms)]
+        top = [
+            self._title(board, now_ms), *self._caption(board, now_ms), *self._gauges(board),
+            *self._columns(board, now_ms),
+        ]
         bottom = [self._counts(board), self._foot(board, now_ms)]
         room = self.height - len(top) - len(bottom)
         ended = board.sim is not None and board.sim.finished
@@ -89,6 +95,16 @@ class Screen:
         left = room - len(lines)
         if left >= 2:
             lines += [self._rule("Decisions"), *self._decisions(board, left - 1)]
+        return lines
+
+    def _caption(self, board: Board, now_ms: int) -> list[Text]:
+        """What is going on and, where there is room for it, why."""
+        if board.sim is not None and board.sim.finished:
+            return []  # the table of what became of both says it
+        said = caption(board, now_ms)
+        lines = [Text.assemble((f"{self.glyphs.arrow} ", "cyan"), (said.what, "bold cyan"))]
+        if self.height >= HEIGHT_ROOMY:
+            lines.append(Text(f"  {said.why}", "cyan"))
         return lines
 
     # ---------------------------------------------------------------- pieces
@@ -126,11 +142,9 @@ class Screen:
 
     def _price(self, board: Board) -> Text:
         price = board.index_price
-        first = board.sim_first.index.get(board.policy.hedge.coin) if board.sim_first else (
-            board.first_price)
         if price is None:
             return Text("no price yet ", "dim")
-        moved = f" ({words.signed_percent(price / first - 1)})" if first else ""
+        moved = f" ({words.signed_percent(board.moved)})" if board.moved is not None else ""
         return Text.assemble(f"{board.policy.hedge.coin} ", (words.money(price), "bold"),
                              f"{moved} ")
 
@@ -347,25 +361,9 @@ class Screen:
             return Text(f"! {warning}", "bold yellow")
         latest = next((d.ident for d in reversed(board.decisions) if d.acted), "ID")
         return Text.assemble(
-            ("Ctrl-C", "bold"), f" stops {self.glyphs.bar} ", (f"hedgelock why {latest}", "bold"),
-            f" {self.glyphs.bar} ", ("hedgelock operator halt", "bold"),
+            ("Ctrl-C", "bold"), f" stops {self.glyphs.bar} ", (f"{me()} why {latest}", "bold"),
+            f" {self.glyphs.bar} ", (f"{me()} operator halt", "bold"),
         )
-
-
-def trouble(board: Board, now_ms: int) -> str:
-    """What a person should know now; "" when all is well."""
-    if board.trouble:
-        return board.trouble
-    if board.safety is not None and board.safety.mode.name != "ACTIVE":
-        return (f"account {board.safety.mode.name}: {words.reason(board.safety.reason)}; "
-                "hedgelock operator resume")
-    if board.risk is None:
-        waited = now_ms - board.since_ms
-        return f"no assessment after {words.duration(waited)}" if waited > 2 * SILENT_MS else ""
-    silent = now_ms - board.risk_seen_ms
-    if silent > SILENT_MS and not (board.sim and board.sim.finished):
-        return f"the engine has been silent for {words.duration(silent)}: figures are old"
-    return ""
 
 
 def state_of(ltv: Decimal, board: Board) -> RiskState:

@@ -287,8 +287,6 @@ class Fold:
         self._memory = thawed(self._memory, state)
         self._known_scene = None
 
-    # ------------------------------------------------------------ news of transfers and loans
-
     def _half_answer(self, answer: TransferAnswer | LoanAnswer) -> None:
         item = self._actions.get(answer.intent_id)
         if item is None:

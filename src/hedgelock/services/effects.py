@@ -46,6 +46,10 @@ CLOSE_GRACE_S: Final = 2.0
 """How long `close` waits for requests under way."""
 
 
+_CLOCK_GRAIN_S: Final = 1e-6
+"""Timers of a loop may fire this much early."""
+
+
 class Endpoint(enum.Enum):
     """Classes of requests that the venue limits together."""
 
@@ -101,33 +105,36 @@ _PATHS: Final = (
 _ENDPOINT_OF: Final = dict(_PATHS)
 
 
-class Bucket:
-    """A token bucket. Time is the loop's, in seconds; the venue's headers resize and empty it."""
+class Window:
+    """At most so many requests in any window of the last `window_s` seconds, as Bybit counts them.
+
+    Not a token bucket: one that starts full lets nearly twice the limit pass in its first window.
+    Time is the loop's, in seconds; the venue's headers resize the window and close it.
+    """
 
     def __init__(self, limit: Limit, now_s: float) -> None:
         self.requests, self._window_s = limit
-        self._tokens = float(limit.requests)
-        self._at_s = now_s
+        self._left_s: collections.deque[float] = collections.deque()
         self._closed_until_s = now_s
 
     def take(self, cost: int, now_s: float) -> float:
-        """Seconds to wait before `cost` tokens are there; 0.0 = they were taken."""
+        """Seconds to wait before `cost` requests may leave; 0.0 = they are counted as leaving."""
         if now_s < self._closed_until_s:
             return self._closed_until_s - now_s
-        rate = self.requests / self._window_s
-        self._tokens = min(self.requests, self._tokens + (now_s - self._at_s) * rate)
-        self._at_s = now_s
-        # One request that costs more than the whole bucket must still go, on a full one.
+        while self._left_s and self._left_s[0] + self._window_s <= now_s + _CLOCK_GRAIN_S:
+            self._left_s.popleft()
+        # What costs more than a whole window must still go: into an empty one.
         needed = min(cost, self.requests)
-        if self._tokens >= needed - 1e-9:
-            self._tokens -= needed
-            return 0.0
-        return (needed - self._tokens) / rate
+        too_many = len(self._left_s) + needed - self.requests
+        if too_many > 0:
+            return self._left_s[too_many - 1] + self._window_s - now_s
+        self._left_s.extend([now_s] * needed)
+        return 0.0
 
     async def wait(self, cost: int, loop: asyncio.AbstractEventLoop) -> None:
-        """Wait for `cost` tokens and take them."""
+        """Wait for `cost` requests' room and take it."""
         wait_s = self.take(cost, loop.time())
-        while wait_s > 0:  # others may have taken tokens meanwhile
+        while wait_s > 0:  # others may have taken it meanwhile
             await asyncio.sleep(wait_s)
             wait_s = self.take(cost, loop.time())
 
@@ -135,7 +142,9 @@ class Bucket:
         """The venue's word: its limit, what is left of it, and when it starts anew."""
         if requests > 0:
             self.requests = requests
-        self._tokens = min(self._tokens, float(max(remaining, 0)))
+        # Somebody else uses the same limit: count their requests as ours.
+        unseen = self.requests - max(remaining, 0) - len(self._left_s)
+        self._left_s.extend([now_s] * unseen)
         if remaining <= 0 and reset_in_s > 0:
             self._closed_until_s = max(self._closed_until_s, now_s + reset_in_s)
 
@@ -157,7 +166,8 @@ def answer_to(
         case SendOrder() | QueryOrder() | CancelOrder():
             return OrderAnswer(
                 account=effect.account, client_order_id=effect.client_order_id, outcome=outcome,
-                is_cancel=isinstance(effect, CancelOrder), is_query=is_question(effect), code=code, text=text, ts_seen_ms=now_ms,
+                is_cancel=isinstance(effect, CancelOrder), is_query=is_question(effect),
+                code=code, text=text, ts_seen_ms=now_ms,
             )
         case SendTransfer() | QueryTransfer():
             return TransferAnswer(
@@ -165,7 +175,7 @@ def answer_to(
                 transfer_id=effect.transfer_id, outcome=outcome, is_query=is_question(effect),
                 code=code, text=text, ts_seen_ms=now_ms,
             )
-        case SendLoanAction() | QueryLoanAction():
+        case _:
             return LoanAnswer(
                 account=effect.account, intent_id=effect.intent_id, outcome=outcome,
                 is_query=is_question(effect), code=code, text=text, ts_seen_ms=now_ms,
@@ -217,7 +227,7 @@ class EffectRunner:
         self._queues: dict[str, collections.deque[Effect]] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._room = asyncio.Semaphore(CONCURRENT_MAX)
-        self._buckets = {e: Bucket(limit, self._loop.time()) for e, limit in LIMITS.items()}
+        self._windows = {e: Window(limit, self._loop.time()) for e, limit in LIMITS.items()}
         self._closing = False
 
     @property
@@ -246,7 +256,7 @@ class EffectRunner:
         kind = _ENDPOINT_OF.get(endpoint.strip("/").removeprefix("v5/"))
         if kind is not None:
             reset_in_s = (reset_ms - self._clock.now_ms()) / 1e3
-            self._buckets[kind].correct(limit, remaining, reset_in_s, self._loop.time())
+            self._windows[kind].correct(limit, remaining, reset_in_s, self._loop.time())
 
     def drop_waiting(self) -> None:
         """Forget what has not been started: the account moved to another instance."""
@@ -303,7 +313,7 @@ class EffectRunner:
     async def _one(self, effect: Effect) -> Message | None:
         """The effect's answer; None = we are closing and it never left (the next start asks)."""
         endpoint, cost = _COSTS[type(effect)]
-        await self._buckets[endpoint].wait(cost, self._loop)
+        await self._windows[endpoint].wait(cost, self._loop)
         async with self._room:
             if self._closing:
                 return None

@@ -196,7 +196,8 @@ class Telemetry:
 
     def _restored(self, partition: int, keys: int) -> None:
         self.metrics.restores_total.inc()
-        self._log.info("restored", partition=partition, keys=keys)
+        if keys:
+            self._log.info("restored", partition=partition, keys=keys)
 
     def _frozen(self, key: str, reason: str) -> None:
         self.metrics.account_frozen.set(1, account=key)
