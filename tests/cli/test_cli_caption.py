@@ -52,7 +52,7 @@ def test_without_a_hedge_it_says_when_one_will_come(log: Log) -> None:
 
 @pytest.mark.parametrize(("reason", "words"), [
     ("harvest_realise", "Harvest"), ("harvest_reopen", "Harvest"), ("harvest_repay", "Harvest"),
-    ("urgent_repay", "Harvest"), ("collateral_repay", "Last resort"), ("refill", "reserve"),
+    ("urgent_repay", "Harvest"), ("collateral_repay", "Last resort"),
 ])
 def test_a_money_move_is_told_for_a_few_seconds(log: Log, reason: str, words: str) -> None:
     """News gives way to what stands."""
@@ -75,6 +75,8 @@ def test_funding_that_turns_is_explained(log: Log) -> None:
     turned, later = caption(seen, NOW + 1_000), caption(seen, LATER)
     assert "shorts pay longs 164 % a year" in turned.what and "so it stays" in turned.why
     assert "although shorts pay funding" in later.what
+    seen.take_sim(sim_row(price="51000"))
+    assert "the hedge stays until" in caption(seen, LATER).what
     seen.decisions.append(did("margin_lowered"))
     assert "bought back" in caption(seen, LATER).what
 

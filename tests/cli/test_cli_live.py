@@ -99,6 +99,23 @@ def test_the_screen_fits(story: Log, width: int, height: int, finished: bool) ->
     assert max(map(len, lines)) <= width
 
 
+@pytest.mark.parametrize(("width", "height"), [(79, 24), (60, 18), (80, 10), (20, 4), (8, 1)])
+@pytest.mark.parametrize("finished", [False, True])
+def test_a_small_window_says_the_most_important(
+    story: Log, width: int, height: int, finished: bool
+) -> None:
+    """Below 80 × 24 nothing breaks: LTV, state, twin and hedge are shown, and what size shows all."""
+    seen = fill(board(), story)
+    seen.take_sim(sim_row(finished=finished))
+    text = render(seen, width, height)
+    assert len(text.splitlines()) <= height
+    assert max(map(len, text.splitlines())) <= width
+    if (width, height) == (60, 18):
+        for words in ("LTV 72.0 % CAUTION !", "twin 72.0 %", "hedge 0.3000", "80 x 24"):
+            assert words in text
+    render(board(), width, height)
+
+
 def test_the_screen_says_what_matters(story: Log) -> None:
     """LTV of both, state in words, hedge, pockets, who pays, why, what next."""
     action, done = repay()

@@ -154,6 +154,8 @@ class Board:
     funding: FundingContext | None = None
     tick: MarketTick | None = None
     first_price: Decimal | None = None
+    price_min: Decimal | None = None
+    """The lowest index price seen."""
     view: AccountView = field(default_factory=AccountView)
     decision: HedgeDecision | None = None
     safety: SafetyState | None = None
@@ -191,6 +193,7 @@ class Board:
         self.sim = SimState.of(row)
         if self.sim_first is None:
             self.sim_first = self.sim
+        self._note_price()
 
     def _take(self, body: Message, envelope: codec.Envelope, ts_ms: int) -> None:
         counted = ts_ms >= self.since_ms
@@ -221,6 +224,7 @@ class Board:
                 if body.instrument == self.policy.hedge.instrument:
                     self.tick = body
                     self.first_price = self.first_price or body.index_price
+                    self._note_price()
             case SafetyState():
                 self.safety = body
             case Policy():
@@ -232,6 +236,11 @@ class Board:
             ):
                 self.view = account.fold(self.view, body)
                 self._note_payer(ts_ms)
+
+    def _note_price(self) -> None:
+        price = self.index_price
+        if price is not None and (self.price_min is None or price < self.price_min):
+            self.price_min = price
 
     def _note_payer(self, ts_ms: int) -> None:
         """Shorts pay at a negative rate."""
@@ -369,5 +378,5 @@ def describe_decision(body: HedgeDecision) -> str:
         head, _, tail = text.partition(":")
         return f"{head} {body.target:.3f}:{tail}"
     if body.repay_wanted and body.actions and body.reason.endswith("_repay"):
-        return text.replace("repay", f"repay {words.money(body.repay_wanted)}", 1)
+        return f"{text} ({words.money(body.repay_wanted)} wanted)"
     return text

@@ -17,14 +17,16 @@ SILENT_MS = 5_000
 """The engine speaks at least this often while prices move; longer silence is said aloud."""
 
 HARVEST_MS = 5_000
-REFILL_MS = 4_000
 LIQUIDATED_MS = 9_000
 FUNDING_MS = 9_000
 """How long news is told, on our clock."""
 
 _HARVEST = frozenset({"harvest_realise", "harvest_reopen", "harvest_repay", "urgent_repay"})
 _RAISED = frozenset({"hedge_raised"})
-_LOWERED = frozenset({"hedge_lowered", "margin_lowered", "net_short_lowered"})
+_LOWERED = frozenset({"hedge_lowered", "margin_lowered", "net_short_lowered", "refill"})
+
+_BACK = Decimal("1.015")
+"""This far above its lowest the price counts as coming back."""
 
 
 class Caption(NamedTuple):
@@ -79,9 +81,6 @@ def _news(board: Board, now_ms: int) -> Caption | None:
                        "losing all.")
     if board.pays_since_ms > now_ms - FUNDING_MS:
         return _funding(board)
-    if _lately(board, frozenset({"refill"}), now_ms - REFILL_MS):
-        return Caption("The reserve is borrowed back while LTV is low.",
-                       "It is the margin that carries the hedge through the next move.")
     return None
 
 
@@ -107,9 +106,13 @@ def _standing(board: Board) -> Caption:
         return Caption(f"{what} No hedge yet: it would cost and is not needed.",
                        f"Another {fall} down would take LTV to {stressed}; past {limit} it hedges, in "
                        f"steps of {words.plain(policy.no_trade_band)} {coin}.")
+    comes_back = board.price_min is not None and (board.index_price or 0) > board.price_min * _BACK
     if latest in _LOWERED:
-        return Caption("The price comes back: the hedge is bought back, step by step.",
-                       f"No more of it than keeps LTV below {limit} if {coin} fell another {fall}.")
+        return Caption("The price comes back: hedge is bought back, the reserve is borrowed again.",
+                       f"What stays of the hedge keeps LTV below {limit} if {coin} fell another {fall}.")
+    if comes_back:
+        return Caption("The price comes back: the hedge stays until the loan is safe with less of it.",
+                       f"It keeps LTV below {limit} if {coin} fell another {fall}.")
     if _pays(board):
         return Caption(f"{coin} falls, the hedge grows with it, although shorts pay funding.",
                        f"Liquidation costs more: the size is what keeps LTV below {limit} after "

@@ -223,6 +223,12 @@ class _Run:
             return PROBLEM
         return OK if status == OK else status
 
+    def _worth_telling(self) -> str:
+        """A decision whose story is worth reading: the latest repayment, else the latest action."""
+        acted = [d for d in self._board.decisions if d.acted]
+        repaid = [d for d in acted if d.reason.endswith("_repay")]
+        return next((d.ident for d in reversed(repaid or acted)), "")
+
     def _finish(
         self, console: Console, *, on_screen: bool, status: int, log_path: Path | None
     ) -> None:
@@ -237,9 +243,9 @@ class _Run:
         if status != OK:
             _tell_failure(status, log_path)
         if on_screen:
-            latest = next((d.ident for d in reversed(self._board.decisions) if d.acted), None)
-            if latest:
-                note(f"next: hedgelock why {latest}   or: hedgelock replay")
+            told = self._worth_telling()
+            if told:
+                note(f"next: hedgelock why {told}   or: hedgelock replay")
             note(f"the log of this run: {log_path}")
 
 

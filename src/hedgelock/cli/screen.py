@@ -61,6 +61,8 @@ class Screen:
 
     def render(self, board: Board, now_ms: int) -> Group:
         """The whole screen at one moment; exactly `height` lines of at most `width` signs."""
+        if self.width < WIDTH_MIN or self.height < HEIGHT_MIN:
+            return self._small(board, now_ms)
         top = [
             self._title(board, now_ms), *self._caption(board, now_ms), *self._gauges(board),
             *self._columns(board, now_ms),
@@ -69,6 +71,26 @@ class Screen:
         room = self.height - len(top) - len(bottom)
         ended = board.sim is not None and board.sim.finished
         lines = [*top, *(self._ending(board, room) if ended else self._lists(board, room)), *bottom]
+        for line in lines:
+            line.truncate(self.width, overflow="ellipsis")
+        return Group(*lines[: self.height])
+
+    def _small(self, board: Board, now_ms: int) -> Group:
+        """A window too small for the screen: what matters most, and how to see the rest."""
+        risk, decision = board.risk, board.decision
+        state = _STATES[risk.state] if risk else ("no news yet", "dim")
+        if risk and risk.confidence is not Confidence.FRESH:
+            state = (f"{risk.confidence.name} inputs", "bold magenta")
+        lines = [
+            self._price(board), Text(trouble(board, now_ms) or caption(board, now_ms).what, "bold"),
+            Text.assemble(f"LTV {words.percent(risk.ltv if risk else None)} ", state),
+            Text(f"hedge {words.coins(board.short_held)}, wanted "
+                 f"{words.coins(decision.target if decision else None)}"),
+        ]
+        if board.twin is not None:
+            gone = "LIQUIDATED" if board.twin.liquidated_ms else words.percent(board.twin.ltv)
+            lines.insert(3, Text(f"twin {gone}"))
+        lines.append(Text(f"for all of it: {WIDTH_MIN} x {HEIGHT_MIN} or more", "dim"))
         for line in lines:
             line.truncate(self.width, overflow="ellipsis")
         return Group(*lines[: self.height])

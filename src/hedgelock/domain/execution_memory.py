@@ -19,7 +19,7 @@ from hedgelock.domain.treasury import TreasuryAction
 
 OPEN_MAX: Final = 32
 """Intents of one kind under way at once; the next one is refused."""
-ENDED_MAX: Final = 16
+ENDED_MAX: Final = 8
 """Terminal intents of one kind kept whole, so that late fills can be booked."""
 ENDED_KEPT_MIN_MS: Final = 60_000
 """None is dropped sooner than this after its end ..."""
@@ -27,7 +27,7 @@ ENDED_KEPT_MAX_MS: Final = 600_000
 """... and all are dropped after this."""
 ENDED_HARD_MAX: Final = 64
 """Unless there are this many."""
-RETIRED_MAX: Final = 256
+RETIRED_MAX: Final = 64
 """Ids of dropped intents (and cancels) remembered one by one; older ones by their time."""
 SENDS_KEPT_MAX: Final = 512
 """Times of recent sends remembered for the rate limit."""
