@@ -210,7 +210,7 @@ async def _host(settings: Settings, bus: Bus, names: Sequence[str], clock: Clock
         make_exchange=lambda account, on_limits: make_exchange(
             settings, account, clock, on_limits
         ),
-        wait=bus.wait if isinstance(bus, EmbeddedBus) else None,
+        on_news=bus.on_news if isinstance(bus, EmbeddedBus) else None,
     )
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

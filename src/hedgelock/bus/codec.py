@@ -11,8 +11,21 @@ from typing import Any
 
 import msgspec
 
-from hedgelock.domain import account, execution, funding, hedging, instrument, market, order, policy
-from hedgelock.domain import message, registry, risk, safety, treasury
+from hedgelock.domain import (
+    account,
+    execution,
+    funding,
+    hedging,
+    instrument,
+    market,
+    message,
+    order,
+    policy,
+    registry,
+    risk,
+    safety,
+    treasury,
+)
 from hedgelock.domain.message import Message
 from hedgelock.errors import BadMessage, SchemaTooNew
 
@@ -94,7 +107,7 @@ def schema_of(kind: type[Message]) -> int:
 
 
 def encode(
-    body: Message, *, id: str, trace: str, causes: tuple[str, ...], ts_ms: int  # noqa: A002
+    body: Message, *, id: str, trace: str, causes: tuple[str, ...], ts_ms: int
 ) -> bytes:
     """An envelope as JSON bytes."""
     return encode_envelope(

@@ -13,7 +13,7 @@ from __future__ import annotations
 import heapq
 import sqlite3
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -180,6 +180,10 @@ class EmbeddedBus:
         For the one thread that pumps all sessions of the engine. False when nothing happened.
         """
         return self._engine().signal.wait(timeout_s)
+
+    def on_news(self, listener: Callable[[], None]) -> None:
+        """Call `listener` whenever `wait` would return; from any thread, so it must be quick."""
+        self._engine().signal.listener = listener
 
     def wake(self) -> None:
         """End the present or the next `wait`. Safe from any thread."""

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import threading
+from collections.abc import Callable
 
 
 class Signal:
     """Set from any thread; a wait returns at once when it was set since the last wait."""
 
     def __init__(self) -> None:
+        self.listener: Callable[[], None] | None = None
+        """Also called by every `set`, in the setter's thread."""
         self._lock = threading.Lock()
         self._lock.acquire()
 
@@ -19,6 +22,8 @@ class Signal:
             # Two setters may race to here: the later one finds the lock released already.
             with contextlib.suppress(RuntimeError):
                 self._lock.release()
+        if self.listener is not None:
+            self.listener()
 
     def wait(self, timeout_s: float) -> bool:
         """Wait up to `timeout_s` and clear; True when it was set."""

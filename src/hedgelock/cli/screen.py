@@ -17,22 +17,21 @@ from hedgelock.cli import summary, words
 from hedgelock.cli.board import TWIN, Board, SimAccount
 from hedgelock.cli.caption import caption, trouble
 from hedgelock.cli.console import me
-from hedgelock.domain.risk import Confidence, RiskReason, RiskState
+from hedgelock.cli.glance import (
+    HEIGHT_MIN,
+    STATES,
+    WIDTH_MIN,
+    price,
+    small,
+    state_label,
+    state_of,
+)
 
-WIDTH_MIN, HEIGHT_MIN = 80, 24
 HEIGHT_ROOMY = 28
 """From here on the caption also says why."""
 
 _LTV_LOW, _LTV_HIGH = Decimal("0.40"), Decimal("1.00")
 """Ends of the LTV gauge."""
-
-_STATES = {
-    RiskState.NORMAL: ("NORMAL", "green"),
-    RiskState.CAUTION: ("CAUTION !", "yellow"),
-    RiskState.DANGER: ("DANGER !!", "dark_orange"),
-    RiskState.CRITICAL: ("CRITICAL !!!", "bold red"),
-}
-
 
 class Glyphs(NamedTuple):
     """Signs to draw with."""
@@ -62,7 +61,7 @@ class Screen:
     def render(self, board: Board, now_ms: int) -> Group:
         """The whole screen at one moment; exactly `height` lines of at most `width` signs."""
         if self.width < WIDTH_MIN or self.height < HEIGHT_MIN:
-            return self._small(board, now_ms)
+            return small(board, now_ms, self.width, self.height)
         top = [
             self._title(board, now_ms), *self._caption(board, now_ms), *self._gauges(board),
             *self._columns(board, now_ms),
@@ -71,26 +70,6 @@ class Screen:
         room = self.height - len(top) - len(bottom)
         ended = board.sim is not None and board.sim.finished
         lines = [*top, *(self._ending(board, room) if ended else self._lists(board, room)), *bottom]
-        for line in lines:
-            line.truncate(self.width, overflow="ellipsis")
-        return Group(*lines[: self.height])
-
-    def _small(self, board: Board, now_ms: int) -> Group:
-        """A window too small for the screen: what matters most, and how to see the rest."""
-        risk, decision = board.risk, board.decision
-        state = _STATES[risk.state] if risk else ("no news yet", "dim")
-        if risk and risk.confidence is not Confidence.FRESH:
-            state = (f"{risk.confidence.name} inputs", "bold magenta")
-        lines = [
-            self._price(board), Text(trouble(board, now_ms) or caption(board, now_ms).what, "bold"),
-            Text.assemble(f"LTV {words.percent(risk.ltv if risk else None)} ", state),
-            Text(f"hedge {words.coins(board.short_held)}, wanted "
-                 f"{words.coins(decision.target if decision else None)}"),
-        ]
-        if board.twin is not None:
-            gone = "LIQUIDATED" if board.twin.liquidated_ms else words.percent(board.twin.ltv)
-            lines.insert(3, Text(f"twin {gone}"))
-        lines.append(Text(f"for all of it: {WIDTH_MIN} x {HEIGHT_MIN} or more", "dim"))
         for line in lines:
             line.truncate(self.width, overflow="ellipsis")
         return Group(*lines[: self.height])
@@ -154,21 +133,13 @@ class Screen:
         else:
             left.append(f"{board.mode}, account {board.account}, running "
                         f"{words.duration(now_ms - board.since_ms)}")
-        return self._line(left, self._price(board))
+        return self._line(left, price(board))
 
     def _progress(self, text: Text, done: float) -> None:
         size = max(0, min(24, self.width - 64))
         filled = min(size, round(size * done))
         text.append(self.glyphs.done * filled, "cyan")
         text.append(self.glyphs.empty * (size - filled), "dim")
-
-    def _price(self, board: Board) -> Text:
-        price = board.index_price
-        if price is None:
-            return Text("no price yet ", "dim")
-        moved = f" ({words.signed_percent(board.moved)})" if board.moved is not None else ""
-        return Text.assemble(f"{board.policy.hedge.coin} ", (words.money(price), "bold"),
-                             f"{moved} ")
 
     # ---------------------------------------------------------------- loan-to-value
 
@@ -180,12 +151,7 @@ class Screen:
             label = Text("no news yet", "dim")
             lines.append(self._gauge("with HedgeLock", None, label, self.glyphs.full))
         else:
-            name, style = _STATES[risk.state]
-            if risk.confidence is not Confidence.FRESH:
-                # Nothing that rests on old or missing inputs may look like an assessment.
-                name, style = f"{risk.confidence.name} inputs", "bold magenta"
-            elif risk.reason in (RiskReason.HELD_BY_DWELL, RiskReason.HELD_BY_HYSTERESIS):
-                name += " held"
+            name, style = state_label(risk)
             lines.append(
                 self._gauge("with HedgeLock", risk.ltv, Text(name, style), self.glyphs.full)
             )
@@ -205,7 +171,7 @@ class Screen:
                 "without (twin)  ", ("LIQUIDATED", "bold red reverse"),
                 f" at {_minutes(at_s)}: of {words.plain(lost)} {coin} collateral {left:.4f} is left",
             )
-        name, style = _STATES[state_of(twin.ltv, board)]
+        name, style = STATES[state_of(twin.ltv, board)]
         return self._gauge("without (twin)", twin.ltv, Text(name, style), self.glyphs.light)
 
     @property
@@ -302,11 +268,11 @@ class Screen:
         def theirs(value: Decimal | None) -> str:
             return words.money(value) if twin else ""
 
-        price = board.sim.price(coin) if board.sim else zero
+        per_coin = board.sim.price(coin) if board.sim else zero
         collateral = risk.collateral_value if risk else None
         return [
             row("collateral", words.money(collateral),
-                theirs(twin.collateral.get(coin, zero) * price if twin else None)),
+                theirs(twin.collateral.get(coin, zero) * per_coin if twin else None)),
             row("loan", words.money(-risk.debt_value if risk else None),
                 theirs(-sum(twin.debt.values(), zero) if twin else None)),
             row("cash", words.money(wallet.wallet_qty if wallet else None),
@@ -386,16 +352,6 @@ class Screen:
             ("Ctrl-C", "bold"), f" stops {self.glyphs.bar} ", (f"{me()} why {latest}", "bold"),
             f" {self.glyphs.bar} ", (f"{me()} operator halt", "bold"),
         )
-
-
-def state_of(ltv: Decimal, board: Board) -> RiskState:
-    """The label of an LTV without hysteresis, for the twin that no risk-engine watches."""
-    limits = board.policy.risk
-    if ltv >= limits.ltv_critical:
-        return RiskState.CRITICAL
-    if ltv >= limits.ltv_danger:
-        return RiskState.DANGER
-    return RiskState.CAUTION if ltv >= limits.ltv_caution else RiskState.NORMAL
 
 
 def _pair(name: str, value: str, *, bold: bool = False) -> Text:

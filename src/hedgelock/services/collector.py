@@ -112,6 +112,7 @@ class Collector:
         self._on_forbidden = on_forbidden
         self._count = 0
         self._held: dict[str, MarketTick] = {}
+        self._is_publishing = False
         self._funding: dict[str, tuple[tuple[object, ...], int]] = {}
         self._lines: dict[tuple[str, ...], int] = {}
         self._ledger_since_ms: int | None = None
@@ -275,10 +276,13 @@ class Collector:
         if tick.instrument in self._held:
             self.stats.conflated += 1
         self._held[tick.instrument] = tick
-        if not self._is_behind():
-            self._publish_held()
+        if not self._is_behind() and not self._is_publishing:
+            # At the end of this turn of the loop: ticks of several sockets share one append.
+            self._is_publishing = True
+            asyncio.get_running_loop().call_soon(self._publish_held)
 
     def _publish_held(self) -> None:
+        self._is_publishing = False
         if self._held:
             self._publisher.publish(
                 [self._outgoing("market_data", name, tick) for name, tick in self._held.items()]

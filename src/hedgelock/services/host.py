@@ -20,12 +20,14 @@ from fastapi.responses import JSONResponse
 
 from hedgelock.bus import codec
 from hedgelock.config import Settings
+from hedgelock.domain.order import OrderConfirmation
 from hedgelock.domain.safety import OperatorCommand
+from hedgelock.domain.treasury import TreasuryConfirmation
 from hedgelock.errors import BusError, VenueError, VenueForbidden
 from hedgelock.ports import Bus, Clock, Exchange, Outgoing
 from hedgelock.services.collector import Collector, LedgerReader
 from hedgelock.services.observe import CollectorSource, Telemetry
-from hedgelock.services.pump import Pump
+from hedgelock.services.pump import LoopPump, Pump, ThreadPump
 from hedgelock.services.runner import Runner
 from hedgelock.services.service import Service
 from hedgelock.services.trade_executor import Hands
@@ -55,14 +57,14 @@ class Host:
         services: Mapping[str, Service[Any]],
         make_exchange: Callable[[str, OnLimits], Exchange],
         clock: Clock,
-        wait: Callable[[float], object] | None,
+        on_news: Callable[[Callable[[], None]], None] | None,
     ) -> None:
         self._settings = settings
         self._bus = bus
         self._names = names
         self._clock = clock
         self._make_exchange = make_exchange
-        self._wait = wait
+        self._on_news = on_news
         self._loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
         self._fatal: tuple[str, BaseException] | None = None
@@ -160,12 +162,12 @@ class Host:
     def _after_confirmation(
         self, then: Callable[[str, codec.Envelope], None]
     ) -> Callable[[str, codec.Envelope], None]:
-        """Embedded: a confirmation tells the collector to read at once."""
+        """Embedded: a confirmation that money moved tells the collector to read at once."""
 
         def output(topic: str, envelope: codec.Envelope) -> None:
             then(topic, envelope)
-            if topic == "trade_confirmations":
-                self._loop.call_soon_threadsafe(self._hint, envelope.body.account)
+            if topic == "trade_confirmations" and _tells_of_money(envelope.body):
+                self._hint(envelope.body.account)
 
         return output
 
@@ -176,12 +178,16 @@ class Host:
 
     def _pumps(self) -> list[Pump]:
         runners = list(self._runners.values())
-        groups = [runners] if self._wait is not None else [[runner] for runner in runners]
-        return [
-            Pump(group, clock=self._clock, wait=self._wait, on_fatal=self._on_fatal,
-                 on_trouble=self._on_trouble)
-            for group in groups if group
-        ]
+        if self._on_news is None:
+            return [
+                ThreadPump(runner, clock=self._clock, on_fatal=self._on_fatal,
+                           on_trouble=self._on_trouble)
+                for runner in runners
+            ]
+        pump = LoopPump(runners, clock=self._clock, on_fatal=self._on_fatal,
+                        on_trouble=self._on_trouble)
+        self._on_news(pump.wake)
+        return [pump]
 
     # ------------------------------------------------------------ the world
 
@@ -348,3 +354,13 @@ class Host:
         except BusError as error:
             return HTTPStatus.SERVICE_UNAVAILABLE, {"reason": f"not written: {error}"}
         return HTTPStatus.OK, {"id": ident}
+
+
+def _tells_of_money(body: object) -> bool:
+    """A confirmation after which wallet, position, FUND or loan may read otherwise."""
+    match body:
+        case OrderConfirmation():
+            return body.is_terminal or bool(body.filled_qty)
+        case TreasuryConfirmation():
+            return body.is_terminal or bool(body.moved_amount or body.loan_amount)
+    return False

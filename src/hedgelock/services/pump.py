@@ -1,11 +1,11 @@
-"""The thread that folds.
-
-Embedded, one thread pumps all runners in dependency order (a decision then crosses the whole chain
-without waking another thread); on Kafka each process pumps its one runner.
+"""Who calls the runners. Embedded, all of them turn on the asyncio loop, one after the other in
+dependency order: a decision then crosses the whole chain without waking another thread, and its
+effect leaves before anything else happens. On Kafka each runner has a thread, whose poll waits.
 """
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -19,67 +19,41 @@ from hedgelock.services.runner import Runner
 _log = structlog.get_logger("pump")
 
 BACKOFF_MIN_S = 0.1
-BACKOFF_MAX_S = 5.0
+BACKOFF_MAX_S = 2.0
 STEADY_S = 1.0
 """So long without an error, and the bus counts as working again."""
+IDLE_S = 0.1
+"""How long an idle runner waits before it looks at the clock again."""
+
+OnFatal = Callable[[str, BaseException], None]
+OnTrouble = Callable[[str, BusError | None], None]
 
 
-class Pump(threading.Thread):
-    """Runs runners until stopped. `wait(timeout_s)` blocks while all are idle (None: poll waits).
+class _Rounds:
+    """Single rounds with a back-off per runner after bus errors.
 
-    `on_fatal(service, error)` is called once, from this thread, for what no retry mends: fenced, a
-    newer schema, a bug outside a step. `on_trouble(service, error)` is called for every bus error,
-    and with None when the bus works again.
+    `on_fatal(service, error)` is called once, for what no retry mends: fenced, a newer schema, a
+    bug outside a step. `on_trouble(service, error)` is called for every bus error, and with None
+    when the bus works again.
     """
 
-    def __init__(
-        self,
-        runners: Sequence[Runner[Any]],
-        *,
-        clock: Clock,
-        wait: Callable[[float], object] | None,
-        on_fatal: Callable[[str, BaseException], None],
-        on_trouble: Callable[[str, BusError | None], None] = lambda _service, _error: None,
-        idle_s: float = 0.1,
-    ) -> None:
-        super().__init__(name="fold-" + "-".join(r.service.name for r in runners), daemon=True)
-        self._runners = runners
+    def __init__(self, clock: Clock, on_fatal: OnFatal, on_trouble: OnTrouble) -> None:
         self._clock = clock
-        self._wait = wait
         self._on_fatal = on_fatal
         self._on_trouble = on_trouble
-        self._idle_s = idle_s
-        self._stopping = threading.Event()
         self._retry: dict[str, tuple[float, float]] = {}
 
-    def stop(self) -> None:
-        """Finish the round under way, then end. Safe from any thread."""
-        self._stopping.set()
-        for runner in self._runners:
-            runner.session.wake()
+    def may_turn(self, runner: Runner[Any]) -> bool:
+        """False while the runner waits after a bus error."""
+        until, _ = self._retry.get(runner.service.name, (0.0, 0.0))
+        return self._clock.monotonic_ms() >= until
 
-    def run(self) -> None:
-        """Thread body."""
-        while not self._stopping.is_set():
-            busy = False
-            for runner in self._runners:
-                try:
-                    busy |= self._round(runner)
-                except BaseException as error:  # noqa: BLE001 - a bug here must stop the process
-                    self._on_fatal(runner.service.name, error)
-                    return
-            if not busy and self._wait is not None:
-                self._wait(self._idle_s)
-
-    def _round(self, runner: Runner[Any]) -> bool:
+    def turn(self, runner: Runner[Any], timeout_s: float) -> bool:
+        """One round; True when there was something to do. Raises what is fatal."""
         name = runner.service.name
         until, delay_s = self._retry.get(name, (0.0, BACKOFF_MIN_S))
-        if until and self._clock.monotonic_ms() < until:
-            if self._wait is None:
-                self._stopping.wait(delay_s)
-            return False
         try:
-            busy = runner.run_once(0.0 if self._wait is not None else self._idle_s)
+            busy = runner.run_once(timeout_s)
         except Fenced:
             raise
         except BusError as error:
@@ -94,3 +68,101 @@ class Pump(threading.Thread):
             _log.info("bus_available", service=name)
             self._on_trouble(name, None)
         return busy
+
+    def guarded(self, runner: Runner[Any], timeout_s: float) -> bool | None:
+        """`turn`; None when it was fatal (and `on_fatal` was told)."""
+        try:
+            return self.turn(runner, timeout_s)
+        except BaseException as error:  # noqa: BLE001 - a bug here must stop the process
+            self._on_fatal(runner.service.name, error)
+            return None
+
+
+class LoopPump:
+    """Turns all runners on the running asyncio loop whenever the bus has news."""
+
+    def __init__(
+        self, runners: Sequence[Runner[Any]], *, clock: Clock, on_fatal: OnFatal,
+        on_trouble: OnTrouble = lambda _service, _error: None,
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._runners = runners
+        self._rounds = _Rounds(clock, on_fatal, on_trouble)
+        self._is_due = False
+        self._is_over = True
+        self._timer: asyncio.TimerHandle | None = None
+
+    def start(self) -> None:
+        """Begin; on the loop's thread."""
+        self._is_over = False
+        self.wake()
+
+    def wake(self) -> None:
+        """There is news: turn soon. Safe from any thread; many calls make one round."""
+        if not self._is_due and not self._is_over:
+            self._is_due = True
+            self._loop.call_soon_threadsafe(self._run)
+
+    def stop(self) -> None:
+        """No further round; on the loop's thread."""
+        self._is_over = True
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def join(self, _timeout_s: float) -> None:
+        """Rounds run on the loop: after `stop` none is under way."""
+
+    def _run(self) -> None:
+        self._is_due = False
+        if self._is_over:
+            return
+        busy = False
+        for runner in self._runners:
+            if not self._rounds.may_turn(runner):
+                continue
+            did = self._rounds.guarded(runner, 0.0)
+            if did is None:
+                self.stop()
+                return
+            busy |= did
+            if did and runner.has_acted:
+                break  # its effect is next on the loop: nothing may come before it
+        if busy:
+            self.wake()
+            return
+        for runner in self._runners:
+            runner.report()
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_later(IDLE_S, self.wake)
+
+
+class ThreadPump(threading.Thread):
+    """Turns one runner in a thread of its own; the bus' poll waits for news."""
+
+    def __init__(
+        self, runner: Runner[Any], *, clock: Clock, on_fatal: OnFatal,
+        on_trouble: OnTrouble = lambda _service, _error: None,
+    ) -> None:
+        super().__init__(name=f"fold-{runner.service.name}", daemon=True)
+        self._runner = runner
+        self._rounds = _Rounds(clock, on_fatal, on_trouble)
+        self._stopping = threading.Event()
+
+    def stop(self) -> None:
+        """Finish the round under way, then end. Safe from any thread."""
+        self._stopping.set()
+        self._runner.session.wake()
+
+    def run(self) -> None:
+        """Thread body."""
+        while not self._stopping.is_set():
+            if not self._rounds.may_turn(self._runner):
+                self._stopping.wait(IDLE_S)
+                continue
+            if self._rounds.guarded(self._runner, IDLE_S) is None:
+                return
+            self._runner.report()
+
+
+Pump = LoopPump | ThreadPump

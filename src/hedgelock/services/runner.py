@@ -99,6 +99,9 @@ class Runner(Generic[S]):
         self._kept: dict[str, _Kept[S]] = {}
         self._inbox: collections.deque[tuple[str, Input]] = collections.deque()
         self._inbox_count = 0
+        self._told: collections.deque[tuple[str, codec.Envelope]] = collections.deque()
+        self.has_acted = False
+        """The last round handed over effects."""
 
     # ------------------------------------------------------------ what others may call
 
@@ -114,6 +117,11 @@ class Runner(Generic[S]):
         """State per account now; for views, tests and readiness. Safe from any thread."""
         return {key: kept.state for key, kept in list(self._kept.items())}
 
+    def report(self) -> None:
+        """Tell metrics and log what was said since the last report: off the path of a decision."""
+        while self._told:
+            self.observed.output(*self._told.popleft())
+
     def run_once(self, timeout_s: float) -> bool:
         """One round; True when there was something to do.
 
@@ -121,6 +129,7 @@ class Runner(Generic[S]):
         moved. Raises Fenced when another process has our place, SchemaTooNew when a newer HedgeLock
         wrote what we must read: both are final.
         """
+        self.has_acted = False
         try:
             batch = self.session.poll(0 if self._inbox else timeout_s, RECORDS_MAX)
             work = self._gather(batch)
@@ -273,9 +282,9 @@ class Runner(Generic[S]):
             self.service.name, self._clock.monotonic_ms() - folded_ms, len(steps)
         )
         if emitted:
+            self.has_acted = True
             self._act(emitted)
-        for topic, envelope in outputs:
-            self.observed.output(topic, envelope)
+        self._told += outputs
 
     def _quarantine(self, record: Record, reason: str, work: _Work) -> StepRecord:
         moves_money = record.topic in MONEY_TOPICS

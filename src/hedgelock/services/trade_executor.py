@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import collections
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -40,6 +41,7 @@ class Hands:
         performed: Callable[[str, str, float], None] = lambda _kind, _outcome, _seconds: None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
+        self._thread = threading.get_ident()
         self._exchanges = exchanges
         self._runner = runner
         self._traces: collections.OrderedDict[str, str] = collections.OrderedDict()
@@ -52,8 +54,11 @@ class Hands:
         }
 
     def act(self, effects: Sequence[Emitted]) -> None:
-        """Take effects whose commit stands. Safe from the fold thread."""
-        self._loop.call_soon_threadsafe(self._submit, list(effects))
+        """Take effects whose commit stands. Safe from any thread."""
+        if threading.get_ident() == self._thread:
+            self._submit(list(effects))
+        else:
+            self._loop.call_soon_threadsafe(self._submit, list(effects))
 
     def forget(self, accounts: Sequence[str]) -> None:
         """Accounts moved to another instance: what has not left stays here. Fold thread."""
