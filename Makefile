@@ -49,7 +49,7 @@ test-core: .venv/.dev-ready ## the quick ones: domain, services, architecture; n
 	  tests/domain tests/services tests/architecture tests/telemetry tests/test_config.py $(ARGS)
 
 soak: .venv/.dev-ready kafka-setup ## the long ones: unscaled demo, twenty kills on each bus
-	$(PY) -m pytest -m soak --timeout=0 $(ARGS)
+	$(PY) -m pytest -m soak -s -p no:randomly --timeout=0 $(ARGS)
 
 bench: .venv/.dev-ready kafka-setup ## speed and memory against their bars, into bench/results.json
 	$(PY) -m bench $(ARGS)

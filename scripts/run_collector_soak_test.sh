@@ -17,5 +17,5 @@ esac
 seconds=$((BASH_REMATCH[1] * factor))
 make --no-print-directory .venv/.dev-ready
 echo "collector soak: $seconds s"
-HEDGELOCK_SOAK_S=$seconds exec .venv/bin/python -m pytest tests/integration -m soak -k collector \
-  --timeout=$((seconds + 120)) -p no:randomly
+HEDGELOCK_SOAK_S=$seconds exec .venv/bin/python -m pytest \
+  tests/integration/test_collector_soak.py -m soak -s -p no:randomly

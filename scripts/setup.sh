@@ -33,11 +33,17 @@ if [ ! -x .venv/bin/python ]; then
 fi
 
 echo "setup: installing $lock" >&2
+with_uv() {
+  uv pip install -q --python .venv/bin/python --require-hashes -r "$lock" &&
+    uv pip install -q --python .venv/bin/python --no-build-isolation --no-deps -e .
+}
+with_pip() {
+  .venv/bin/python -m pip --version >/dev/null 2>&1 || .venv/bin/python -m ensurepip >/dev/null
+  .venv/bin/python -m pip install -q --disable-pip-version-check --require-hashes -r "$lock" &&
+    .venv/bin/python -m pip install -q --disable-pip-version-check --no-build-isolation --no-deps -e .
+}
 if command -v uv >/dev/null; then
-  uv pip install -q --python .venv/bin/python --require-hashes -r "$lock"
-  uv pip install -q --python .venv/bin/python --no-build-isolation --no-deps -e .
-else
-  .venv/bin/python -m pip --version >/dev/null 2>&1 || .venv/bin/python -m ensurepip -q
-  .venv/bin/python -m pip install -q --disable-pip-version-check --require-hashes -r "$lock"
-  .venv/bin/python -m pip install -q --disable-pip-version-check --no-build-isolation --no-deps -e .
+  with_uv && exit 0
+  echo "setup: uv failed (see above); trying pip" >&2
 fi
+with_pip

@@ -26,9 +26,9 @@ from domain.execution_world import (
     treasury,
 )
 from hedgelock.domain import execution, execution_memory
-from hedgelock.domain.execution import ExecutionMemory, SendOrder, is_alarm
+from hedgelock.domain.execution import ExecutionMemory, SendOrder
 from hedgelock.domain.message import Message, Restored, Tick
-from hedgelock.domain.order import OrderConfirmation, OrderStatus
+from hedgelock.domain.order import OrderConfirmation, OrderStatus, is_alarm
 from hedgelock.domain.registry import Quarantined
 from hedgelock.domain.safety import SafetyMode, SafetyReason
 from hedgelock.domain.step import Now

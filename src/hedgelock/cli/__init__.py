@@ -2,6 +2,7 @@
 
     console   consoles, exit codes, errors          words     messages in plain words
     live      run                                   board     what the live view knows
+    caption   what is going on, and why             glance    what fits a small window
     screen    how the live view looks               show      config, topics, peek
     why       why, replay                           doctor    doctor, healthcheck
     operate   operator halt | resume | kill         start     service, simulate

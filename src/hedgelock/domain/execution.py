@@ -35,8 +35,7 @@ from hedgelock.domain.effect import (
 from hedgelock.domain.execution_fold import Fold
 from hedgelock.domain.execution_memory import ExecutionMemory
 from hedgelock.domain.message import Message
-from hedgelock.domain.order import OrderConfirmation
-from hedgelock.domain.order_schedule import ALARM, UNEXPLAINED
+from hedgelock.domain.order_schedule import UNEXPLAINED
 from hedgelock.domain.precheck import forbidden
 from hedgelock.domain.step import Now, Step, Tables
 
@@ -44,13 +43,8 @@ __all__ = [
     "UNEXPLAINED", "CancelOrder", "Effect", "ExecutionMemory", "ExecutionReport", "LoanAnswer",
     "OrderAnswer", "OrderFacts", "OrderReport", "Outcome", "QueryLoanAction", "QueryOrder",
     "QueryTransfer", "SendLoanAction", "SendOrder", "SendTransfer", "StreamReset",
-    "TransferAnswer", "VenueEvent", "forbidden", "is_alarm", "step",
+    "TransferAnswer", "VenueEvent", "forbidden", "step",
 ]
-
-
-def is_alarm(confirmation: OrderConfirmation) -> bool:
-    """The account stopped opening because of this; safety halts it, alerts tell people."""
-    return confirmation.text.startswith(ALARM)
 
 
 def step(

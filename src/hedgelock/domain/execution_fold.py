@@ -30,8 +30,7 @@ from hedgelock.domain.execution_memory import (
 )
 from hedgelock.domain.execution_scene import Scene
 from hedgelock.domain.message import Message, Restored
-from hedgelock.domain.order import CancelOrders, Fill, OrderConfirmation, PlaceOrder, Side
-from hedgelock.domain.order_schedule import ALARM
+from hedgelock.domain.order import ALARM, CancelOrders, Fill, OrderConfirmation, PlaceOrder, Side
 from hedgelock.domain.precheck import RATE_WINDOW_MS, Refusal
 from hedgelock.domain.registry import Quarantined
 from hedgelock.domain.safety import SafetyState

@@ -35,7 +35,7 @@ UNEXPLAINED_MAX: Final = 16
 """Orders of unknown origin remembered, so that each one alarms once."""
 
 
-class Attempt(msgspec.Struct, frozen=True, kw_only=True):
+class Attempt(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One order at the venue: one try at one slice. `filled_qty` is the venue's cumExecQty.
 
     Timers (ms, None = nothing due): `send_at_ms`, `ask_at_ms`, `cancel_at_ms`. `asked_ts_ms` > 0:
@@ -80,7 +80,7 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
         return self.status.is_terminal and self.booked_qty >= self.filled_qty
 
 
-class OrderIntent(msgspec.Struct, frozen=True, kw_only=True):
+class OrderIntent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A PlaceOrder and what was tried for it. `refusal` says why it went no further.
 
     `ended_ts_ms` > 0: terminal since then. `revision` counts its confirmations.
@@ -127,7 +127,7 @@ class LegState(enum.Enum):
         return self in (LegState.SENT, LegState.UNKNOWN, LegState.PROCESSING)
 
 
-class Leg(msgspec.Struct, frozen=True, kw_only=True):
+class Leg(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One half of a treasury action; timers and marks as in `Attempt`.
 
     `first_sent_ts_ms` is where the history is searched from.
@@ -150,7 +150,7 @@ class Leg(msgspec.Struct, frozen=True, kw_only=True):
     text: str = ""
 
 
-class TreasuryIntent(msgspec.Struct, frozen=True, kw_only=True):
+class TreasuryIntent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A TreasuryAction and how far its halves are; a half that the action lacks is None."""
 
     action: TreasuryAction
@@ -168,7 +168,7 @@ class TreasuryIntent(msgspec.Struct, frozen=True, kw_only=True):
         return self.ended_ts_ms > 0
 
 
-class ExecutionMemory(msgspec.Struct, frozen=True, kw_only=True):
+class ExecutionMemory(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The folded state of trade-executor, one per account.
 
     `retired` are ids of intents that are over and dropped, `retired_orders` the client ids of their

@@ -235,6 +235,15 @@ class OrderConfirmation(Message, frozen=True, kw_only=True):
     ts_confirmed_ms: int
 
 
+ALARM = "ALARM "
+"""How the text of a confirmation begins that a person must see."""
+
+
+def is_alarm(confirmation: OrderConfirmation) -> bool:
+    """The account stopped opening because of this; safety halts it, alerts tell people."""
+    return confirmation.text.startswith(ALARM)
+
+
 def client_order_id(
     *, log_id: str, account: str, decision: str, slice_no: int, attempt: int
 ) -> str:

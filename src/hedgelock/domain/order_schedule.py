@@ -21,6 +21,7 @@ from hedgelock.domain.execution_scene import (
 )
 from hedgelock.domain.money import ZERO
 from hedgelock.domain.order import (
+    ALARM,
     Fill,
     OrderConfirmation,
     OrderEvent,
@@ -34,8 +35,6 @@ from hedgelock.domain.precheck import Refusal
 
 UNEXPLAINED = "unexplained:"
 """Intent id of a confirmation that belongs to no intent: an order of ours that we do not know."""
-ALARM = "ALARM "
-"""How the text of a confirmation begins that a person must see."""
 
 
 class Advanced(NamedTuple):

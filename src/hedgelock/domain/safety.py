@@ -18,6 +18,7 @@ import msgspec
 
 from hedgelock.domain.message import Message
 from hedgelock.domain.money import ONE, floor_to
+from hedgelock.domain.order import OrderConfirmation, is_alarm
 from hedgelock.domain.risk import Confidence, RiskAssessment
 from hedgelock.domain.step import Now, Output, Step, Tables
 
@@ -171,10 +172,30 @@ def make_step(key: bytes) -> StepFunction:
                 return _command(memory, message, now=now, is_signed=verify(message, key))
             case RiskAssessment():
                 return _started(_reserve(memory, tables, message), message, now)
+            case OrderConfirmation() if is_alarm(message):
+                return _alarmed(memory, message, now)
             case _:
                 return Step(memory)
 
     return step
+
+
+def _alarmed(
+    memory: SafetyMemory, confirmation: OrderConfirmation, now: Now
+) -> Step[SafetyMemory]:
+    """An order that nobody can explain halts its account until a person resumes it."""
+    known = memory.state
+    if known is not None and known.mode is not SafetyMode.ACTIVE:
+        return Step(memory)
+    state = SafetyState(
+        account=confirmation.account, version=known.version + 1 if known is not None else 1,
+        mode=SafetyMode.HALTED, reason=SafetyReason.UNEXPLAINED_ORDER, flatten=False, command_id="",
+        text=confirmation.text, since_ts_ms=now.now_ms,
+    )
+    return Step(
+        msgspec.structs.replace(memory, state=state),
+        (Output("safety_state", confirmation.account, state),),
+    )
 
 
 def _started(

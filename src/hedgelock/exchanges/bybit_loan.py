@@ -68,6 +68,8 @@ async def outcome_in_history(
     query: dict[str, Any] = {"loanCurrency": effect.coin, "limit": 100}
     if reference:
         query[table.key] = reference
+    # Rows that are known to be other actions of ours: an equal amount must not be taken for this one.
+    others = effect.known_references if isinstance(effect, QueryLoanAction) else ()
     found: list[tuple[Outcome, str]] = []
     times: list[int] = []
     async for answer in pages(venue, table.path, query):
@@ -78,6 +80,7 @@ async def outcome_in_history(
             times.append(at_ms)
             fits = row.text(table.key) == reference if reference else (
                 at_ms >= floor_ms and _fits(row, table, effect)
+                and row.text(table.key) not in others
             )
             if fits:
                 found.append((_outcome(row, table), row.text(table.key)))

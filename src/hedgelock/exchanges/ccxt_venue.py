@@ -32,6 +32,10 @@ CLOCK_SAMPLES = 5
 STAMP_SAFETY_MS = 100
 """Requests are stamped this much earlier: 1 s ahead is refused, 5 s behind is not."""
 REQUEST_TIMEOUT_S = 5.0
+RECV_WINDOW_MS = 2_000
+"""A request that takes longer is refused: "not there" must soon be final, for a loan action that was
+in doubt is repeated then (ExecutionPolicy.query_after_ms is no shorter)."""
+
 BAN_MS = 600_000
 """HTTP 403 for too many requests per IP lasts ten minutes, and longer for those who go on."""
 BUSY_DELAY_MS = 1_000
@@ -121,6 +125,7 @@ class CcxtVenue:
                 "apiKey": credentials.api_key, "secret": credentials.api_secret,
                 "urls": {"api": {"public": base_url, "private": base_url}},
                 "enableRateLimit": False,
+                "options": {"recvWindow": RECV_WINDOW_MS},
             }
         )
         self._ccxt.nonce = self.stamp_ms

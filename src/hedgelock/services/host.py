@@ -8,6 +8,7 @@ threads finish their round and leave their groups. Whatever is lost in between i
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from http import HTTPStatus
@@ -23,7 +24,7 @@ from hedgelock.config import Settings
 from hedgelock.domain.order import OrderConfirmation
 from hedgelock.domain.safety import OperatorCommand
 from hedgelock.domain.treasury import TreasuryConfirmation
-from hedgelock.errors import BusError, VenueError, VenueForbidden
+from hedgelock.errors import BadMessage, BusError, VenueError, VenueForbidden
 from hedgelock.ports import Bus, Clock, Exchange, Outgoing
 from hedgelock.services.collector import Collector, LedgerReader
 from hedgelock.services.observe import CollectorSource, Telemetry
@@ -41,6 +42,8 @@ OnLimits = Callable[[str, int, int, int], None]
 CONNECT_RETRY_S = 1.0
 CONNECT_RETRY_MAX_S = 30.0
 STOP_TIMEOUT_S = 5.0
+SETTLED_S = 2.0
+"""After this what was loaded stays: the collector of garbage need not look at it again."""
 COMMAND_BYTES_MAX = 4_096
 COMMAND_FLUSH_S = 2.0
 
@@ -67,6 +70,7 @@ class Host:
         self._on_news = on_news
         self._loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
+        self._interrupted = threading.Event()
         self._fatal: tuple[str, BaseException] | None = None
         self._publisher = bus.publisher("host")
         self._telemetry = {name: Telemetry(name, clock) for name in names}
@@ -96,6 +100,7 @@ class Host:
             for pump in pumps:
                 pump.start()
             self._start_collectors()
+            self._loop.call_later(SETTLED_S, _freeze_garbage)
             _log.info("started", services=list(self._names))
             await self._stop.wait()
         finally:
@@ -299,9 +304,15 @@ class Host:
         _log.critical("key_refused", account=account, reason=str(error))
 
     def _follow_confirmations(self) -> None:
-        """On Kafka the collector hears of confirmations through the bus."""
-        for record in self._bus.read("trade_confirmations", start=-1, follow=True):
-            self._loop.call_soon_threadsafe(self._hint, record.key)
+        """On Kafka the collector hears of confirmations through the bus; its own thread."""
+        while not self._stop.is_set():
+            try:
+                for record in self._bus.read("trade_confirmations", start=-1, follow=True):
+                    if _tells_of_money(codec.decode(record.value).body):
+                        self._loop.call_soon_threadsafe(self._hint, record.key)
+            except (BusError, BadMessage) as error:
+                _log.warning("hints_interrupted", error=str(error))
+                self._interrupted.wait(CONNECT_RETRY_S)
 
     # ------------------------------------------------------------ pages
 
@@ -354,6 +365,11 @@ class Host:
         except BusError as error:
             return HTTPStatus.SERVICE_UNAVAILABLE, {"reason": f"not written: {error}"}
         return HTTPStatus.OK, {"id": ident}
+
+
+def _freeze_garbage() -> None:
+    gc.collect()
+    gc.freeze()
 
 
 def _tells_of_money(body: object) -> bool:

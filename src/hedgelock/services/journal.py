@@ -1,7 +1,9 @@
 """The journal of steps: what `replay` folds again.
 
 A journal entry holds everything a step saw: its inputs by value, the table rows it read, the moment,
-the state it started from (by hash) and ended in (whole), and the hash of every output.
+the states it started from and ended in (by hash) and the hash of every output. The first entry after
+a restore, and every `CHECKPOINT_EVERY`-th after it, also holds the state it ended in: where the
+journal has lost its beginning, a replay starts there.
 """
 
 from __future__ import annotations
@@ -22,6 +24,10 @@ if TYPE_CHECKING:
 
 INLINE = frozenset({"market_data", "funding_context", "safety_state"})
 """Tables whose rows are small and change often: kept inside the entry, not by hash."""
+
+
+CHECKPOINT_EVERY = 64
+"""Steps of one account between two whole states in the journal."""
 
 
 class JournalInput(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,9 +64,11 @@ class JournalStep(msgspec.Struct, frozen=True, kw_only=True):
     now_ms: int
     log_id: str
     before: str
+    after: str
     inputs: tuple[JournalInput, ...]
     rows: tuple[JournalRow, ...]
-    state: msgspec.Raw
+    state: msgspec.Raw = msgspec.Raw(b"null")
+    """The state after the step, at checkpoints only."""
     outputs: str
     """Hash of all outputs (topic, key, body) in order."""
     version: str
@@ -108,26 +116,27 @@ def replay(
     states: dict[tuple[str, str], bytes] = {}
     for value in values:
         entry = _decoder.decode(value)
-        service = services[entry.service]
         at = (entry.service, entry.key)
-        before = states.get(at, b"")
-        if entry.before and digest(before) != entry.before:
-            result.skipped += 1
-        else:
-            problem = _refold(service, entry, before if entry.before else b"", rows)
+        before = states.get(at, b"") if entry.before else b""
+        if digest(before) == entry.before or not entry.before:
+            after, problem = _refold(services[entry.service], entry, before, rows)
+            result.steps += 1
             if problem:
                 result.differences.append(
                     Difference(service=entry.service, key=entry.key, seq=entry.seq, what=problem)
                 )
-            result.steps += 1
-        states[at] = bytes(entry.state)
+        else:
+            after = b""
+            result.skipped += 1
+        recorded = bytes(entry.state)
+        states[at] = after if recorded == b"null" else recorded
         progress(result.steps + result.skipped)
     return result
 
 
 def _refold(
     service: Service[Any], entry: JournalStep, before: bytes, rows: Mapping[str, bytes]
-) -> str:
+) -> tuple[bytes, str]:
     state = service.decode_state(before) if before else service.initial(entry.key)
     reader = TableReader(_tables_of(entry, rows))
     bodies: list[tuple[str, str, Message]] = []
@@ -138,11 +147,12 @@ def _refold(
         step = service.step(state, reader, codec.decode_body(bytes(item.body)), now)
         state = step.state
         bodies += [(o.topic, o.key, o.message) for o in step.outputs]
-    if service.encode_state(state) != bytes(entry.state):
-        return "state differs"
+    after = service.encode_state(state)
+    if digest(after) != entry.after:
+        return after, "state differs"
     if outputs_digest(bodies) != entry.outputs:
-        return "outputs differ"
-    return ""
+        return after, "outputs differ"
+    return after, ""
 
 
 def _tables_of(

@@ -1,6 +1,8 @@
-"""Who calls the runners. Embedded, all of them turn on the asyncio loop, one after the other in
-dependency order: a decision then crosses the whole chain without waking another thread, and its
-effect leaves before anything else happens. On Kafka each runner has a thread, whose poll waits.
+"""Who calls the runners.
+
+Embedded, all of them turn on the asyncio loop, one after the other in dependency order: a decision
+crosses the whole chain without waking another thread, and its effect leaves before anything else
+happens. On Kafka each runner has a thread, whose poll waits.
 """
 
 from __future__ import annotations

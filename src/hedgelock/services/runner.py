@@ -26,6 +26,7 @@ from hedgelock.domain.step import Hold, Now
 from hedgelock.errors import BadMessage, BusError, Fenced, SchemaTooNew
 from hedgelock.ports import Batch, Clock, Outgoing, Record, Session, StepRecord
 from hedgelock.services.journal import (
+    CHECKPOINT_EVERY,
     INLINE,
     JournalInput,
     JournalRow,
@@ -55,6 +56,8 @@ class _Kept(Generic[S]):
     seq: int
     hold: Hold
     frozen: str = ""
+    journaled: int = 0
+    """Journal entries since the last that holds the whole state; 0 = the next one does."""
 
 
 @dataclass
@@ -317,7 +320,9 @@ class Runner(Generic[S]):
             return None
         now_ms = self._clock.now_ms()
         reader = TableReader(self.tables)
-        after = _Kept(before.state, before.value, before.seq, before.hold)
+        after = _Kept(
+            before.state, before.value, before.seq, before.hold, journaled=before.journaled
+        )
         bodies: list[tuple[str, str, Message]] = []
         out: list[Outgoing] = []
         effects: list[Emitted] = []
@@ -405,7 +410,9 @@ class Runner(Generic[S]):
                              body=msgspec.Raw(_json.encode(i.body)))
                 for i in inputs
             ),
-            rows=tuple(rows), state=msgspec.Raw(after.value), outputs=outputs_digest(bodies),
+            rows=tuple(rows), after=digest(after.value), outputs=outputs_digest(bodies),
+            state=msgspec.Raw(after.value if after.journaled == 0 else b"null"),
             version=__version__,
         )
+        after.journaled = (after.journaled + 1) % CHECKPOINT_EVERY
         return _json.encode(entry), tuple(by_hash)
