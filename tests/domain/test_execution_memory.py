@@ -70,7 +70,7 @@ def test_a_burst_is_kept_within_a_hard_bound() -> None:
     market.tables.policies = policy(orders_per_minute_max=10_000)
     for number in range(100):
         filled(market, number)
-    assert len(market.memory.orders) == execution_memory.ENDED_HARD_MAX
+    assert len(market.memory.orders) == execution_memory.ENDED_MAX
     market.now_ms += execution_memory.ENDED_KEPT_MAX_MS
     market.run(Tick(now_ms=market.now_ms))
     assert market.memory.orders == {}

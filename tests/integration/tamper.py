@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Self
 
 import aiohttp
 from aiohttp import web
@@ -24,13 +24,14 @@ class Tamper:
         self.spoiled: list[str] = []
         """Paths of the answers that were changed, in order."""
         self._spoils: dict[str, list[Spoil]] = {}
+        self._held: dict[str, threading.Event] = {}
         self._clients: list[tuple[str, web.WebSocketResponse]] = []
         self._loop = asyncio.new_event_loop()
         self._ready = threading.Event()
         self._ended = asyncio.Event()
         self._thread = threading.Thread(target=self._loop.run_until_complete, args=(self._serve(),))
 
-    def __enter__(self) -> Tamper:
+    def __enter__(self) -> Self:
         self._thread.start()
         assert self._ready.wait(10), "the proxy does not start"
         return self
@@ -52,6 +53,14 @@ class Tamper:
     def spoil(self, path: str, *spoils: Spoil) -> None:
         """Change the next answers of a REST path, one function per answer."""
         self._spoils.setdefault(path, []).extend(spoils)
+
+    def hold(self, path: str) -> threading.Event:
+        """Keep back the next answer of a path for ever: the exchange did it, nobody was told.
+
+        The event is set when that has happened.
+        """
+        self._held[path] = threading.Event()
+        return self._held[path]
 
     def pending(self) -> int:
         """Spoilt answers that nobody asked for yet."""
@@ -78,7 +87,7 @@ class Tamper:
         async with aiohttp.ClientSession(auto_decompress=False) as self._session:
             self._ready.set()
             await self._ended.wait()
-            for _, ws in self._clients:
+            for _, ws in list(self._clients):
                 await ws.close()
             await runner.cleanup()
 
@@ -95,6 +104,10 @@ class Tamper:
                 status, kept = answer.status, dict(answer.headers)
         except aiohttp.ClientError:
             return web.Response(status=502)
+        seen = self._held.pop(request.path, None)
+        if seen is not None:
+            seen.set()
+            await self._ended.wait()
         waiting = self._spoils.get(request.path)
         if waiting:
             body = waiting.pop(0)(body)

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
 from trial import Trial, trial
 
-from hedgelock.app import SERVICES
+from hedgelock.app import folded
 from hedgelock.bus import codec
 from hedgelock.bus.embedded import EmbeddedBus
 from hedgelock.bus.kafka import KafkaBus
 from hedgelock.clock import SystemClock
+from hedgelock.config import load
 from hedgelock.domain.market import MarketTick
 from hedgelock.domain.message import Message
 from hedgelock.domain.order import OrderConfirmation, OrderStatus
@@ -22,8 +22,6 @@ from hedgelock.domain.registry import Quarantined
 from hedgelock.errors import BadMessage
 from hedgelock.ports import Bus, Outgoing
 from hedgelock.services.journal import replay
-from hedgelock.app import folded
-from hedgelock.config import load
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(150)]
 

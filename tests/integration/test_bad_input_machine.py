@@ -231,7 +231,7 @@ def test_a_full_disk_opens_nothing_says_so_recovers_and_loses_nothing(tmp_path: 
         run.await_that("a hedge", lambda: run.look().ours["fills"] > 0, 15)
         fill_disk(run)
         free_disk(run)
-        run.watch(85, (), None)
+        run.watch(60, (), None)
         run.await_that("readiness", lambda: all(run.ready(name) for name in SERVICES), 10)
         bus = run.bus()
         assert len(audit(run, bus).orders) > 3

@@ -49,12 +49,12 @@ JUNK = [
     (b"", 422), (b"{not json", 422), (b"[]", 422), (b"null", 422), (b"{}", 422), (b"\xff\xfe", 422),
     (b'{"kind": "MarketTick"}', 422),
     (b'{"kind": "OperatorCommand", "account": 5}', 422),
-    (b'{"kind": "OperatorCommand", "account": "main", "command_id": "x", "action": "explode",'
-     b' "flatten": false, "issued_ts_ms": 1, "signature": ""}', 422),
-    (b'{"kind": "OperatorCommand", "account": "main", "command_id": "x", "action": "halt",'
-     b' "flatten": "maybe", "issued_ts_ms": NaN, "signature": ""}', 422),
-    (b'{"kind": "OperatorCommand", "account": "nobody", "command_id": "x", "action": "halt",'
-     b' "flatten": false, "issued_ts_ms": 1, "signature": ""}', 404),
+    ((b'{"kind": "OperatorCommand", "account": "main", "command_id": "x", "action": "explode",'
+     b' "flatten": false, "issued_ts_ms": 1, "signature": ""}'), 422),
+    ((b'{"kind": "OperatorCommand", "account": "main", "command_id": "x", "action": "halt",'
+     b' "flatten": "maybe", "issued_ts_ms": NaN, "signature": ""}'), 422),
+    ((b'{"kind": "OperatorCommand", "account": "nobody", "command_id": "x", "action": "halt",'
+     b' "flatten": false, "issued_ts_ms": 1, "signature": ""}'), 404),
     (b"x" * 100_000, 413),
 ]
 

@@ -85,6 +85,8 @@ def check_pages(run: Trial) -> None:
     assert run.metric("hedger", "ltv", account="main") == 0, "the hedger shows another's figure"
     assert run.metric("trade-executor", "orders_total", status="filled") >= 1
     assert run.metric("collector", "outputs_total", topic="market_data") > 10
+    assert run.metric("hedger", "hedge_target", account="main") > 0
+    assert run.metric("trade-executor", "intents_unknown", account="main") == 0
 
 
 def test_one_trace_from_the_tick_to_the_fill_and_twelve_pages(tmp_path: Path) -> None:

@@ -117,8 +117,10 @@ def encode(
     )
 
 
-def encode_envelope(envelope: Envelope) -> bytes:
-    """A ready envelope as JSON bytes."""
+def encode_envelope(envelope: Envelope, body: bytes | None = None) -> bytes:
+    """A ready envelope as JSON bytes; `body` is its body where that is encoded already."""
+    if body is not None:
+        envelope = msgspec.structs.replace(envelope, body=msgspec.Raw(body))
     return _encoder.encode(envelope)
 
 

@@ -348,9 +348,10 @@ class Screen:
         if warning:
             return Text(f"! {warning}", "bold yellow")
         latest = next((d.ident for d in reversed(board.decisions) if d.acted), "ID")
+        ours = me() if self.width >= 100 else "hedgelock"
         return Text.assemble(
-            ("Ctrl-C", "bold"), f" stops {self.glyphs.bar} ", (f"{me()} why {latest}", "bold"),
-            f" {self.glyphs.bar} ", (f"{me()} operator halt", "bold"),
+            ("Ctrl-C", "bold"), f" stops {self.glyphs.bar} ", (f"{ours} why {latest}", "bold"),
+            f" {self.glyphs.bar} ", (f"{ours} operator halt", "bold"),
         )
 
 

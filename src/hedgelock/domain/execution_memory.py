@@ -20,13 +20,9 @@ from hedgelock.domain.treasury import TreasuryAction
 OPEN_MAX: Final = 32
 """Intents of one kind under way at once; the next one is refused."""
 ENDED_MAX: Final = 8
-"""Terminal intents of one kind kept whole, so that late fills can be booked."""
-ENDED_KEPT_MIN_MS: Final = 60_000
-"""None is dropped sooner than this after its end ..."""
+"""Terminal intents of one kind kept whole, so that late fills can be booked ..."""
 ENDED_KEPT_MAX_MS: Final = 600_000
-"""... and all are dropped after this."""
-ENDED_HARD_MAX: Final = 64
-"""Unless there are this many."""
+"""... for this long. All this is written with every step: what is kept costs every order time."""
 RETIRED_MAX: Final = 64
 """Ids of dropped intents (and cancels) remembered one by one; older ones by their time."""
 SENDS_KEPT_MAX: Final = 512
@@ -213,8 +209,7 @@ def retired(
 def pruned(memory: ExecutionMemory, now_ms: int) -> ExecutionMemory:
     """Without the oldest terminal intents; their ids stay known. The same memory when none is due.
 
-    An intent goes when it ended ENDED_KEPT_MAX_MS ago, or when there are more than ENDED_MAX and it
-    ended ENDED_KEPT_MIN_MS ago, or when there are more than ENDED_HARD_MAX.
+    An intent goes when it ended ENDED_KEPT_MAX_MS ago, or when ENDED_MAX later ones have ended.
     """
     orders = _to_drop(
         [(o.ended_ts_ms, key) for key, o in memory.orders.items() if o.ended_ts_ms], now_ms
@@ -237,18 +232,11 @@ def pruned(memory: ExecutionMemory, now_ms: int) -> ExecutionMemory:
 
 def _to_drop(ended: list[tuple[int, str]], now_ms: int) -> list[str]:
     """Keys of the intents to drop, oldest end first. Entries: (ended, key)."""
-    drop: list[str] = []
-    for position, (ended_ms, key) in enumerate(sorted(ended)):
-        left = len(ended) - position
-        age_ms = now_ms - ended_ms
-        is_due = (
-            age_ms >= ENDED_KEPT_MAX_MS
-            or (left > ENDED_MAX and age_ms >= ENDED_KEPT_MIN_MS)
-            or left > ENDED_HARD_MAX
-        )
-        if is_due:
-            drop.append(key)
-    return drop
+    surplus = len(ended) - ENDED_MAX
+    return [
+        key for position, (ended_ms, key) in enumerate(sorted(ended))
+        if position < surplus or now_ms - ended_ms >= ENDED_KEPT_MAX_MS
+    ]
 
 
 def frozen(memory: ExecutionMemory, reason: str, *, now_ms: int, version: int) -> ExecutionMemory:

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from hedgelock.bus import codec
-from hedgelock.domain.message import Message
 from hedgelock.domain.step import Now
 from hedgelock.services.tables import TableReader, TableRow, digest
 
@@ -78,12 +77,12 @@ class JournalStep(msgspec.Struct, frozen=True, kw_only=True):
 _decoder = msgspec.json.Decoder(JournalStep)
 
 
-def outputs_digest(bodies: list[tuple[str, str, Message]]) -> str:
-    """Hash of outputs in order; ids and traces are left out, they derive from the rest."""
+def outputs_digest(bodies: list[tuple[str, str, bytes]]) -> str:
+    """Hash of outputs (topic, key, encoded message) in order; ids and traces derive from the rest."""
     hashed = hashlib.blake2b(digest_size=16)
     for topic, key, body in bodies:
         hashed.update(f"{topic}\x1f{key}\x1f".encode())
-        hashed.update(msgspec.json.encode(body))
+        hashed.update(body)
     return hashed.hexdigest()
 
 
@@ -139,14 +138,14 @@ def _refold(
 ) -> tuple[bytes, str]:
     state = service.decode_state(before) if before else service.initial(entry.key)
     reader = TableReader(_tables_of(entry, rows))
-    bodies: list[tuple[str, str, Message]] = []
+    bodies: list[tuple[str, str, bytes]] = []
     seq = entry.seq - len(entry.inputs)
     for item in entry.inputs:
         seq += 1
         now = Now(entry.now_ms, f"{service.name}:{entry.key}:{seq}", entry.log_id)
         step = service.step(state, reader, codec.decode_body(bytes(item.body)), now)
         state = step.state
-        bodies += [(o.topic, o.key, o.message) for o in step.outputs]
+        bodies += [(o.topic, o.key, msgspec.json.encode(o.message)) for o in step.outputs]
     after = service.encode_state(state)
     if digest(after) != entry.after:
         return after, "state differs"

@@ -12,8 +12,10 @@ from fastapi import FastAPI
 from hedgelock import __version__
 from hedgelock.bus import codec
 from hedgelock.domain.funding import FundingContext, FundingRegime
+from hedgelock.domain.execution_memory import ExecutionMemory
+from hedgelock.domain.hedging import HedgeDecision
 from hedgelock.domain.message import Message
-from hedgelock.domain.order import OrderConfirmation, PlaceOrder
+from hedgelock.domain.order import OrderConfirmation, OrderStatus, PlaceOrder
 from hedgelock.domain.policy import Policy
 from hedgelock.domain.risk import Confidence, RiskAssessment, RiskState
 from hedgelock.domain.safety import SafetyMode, SafetyState
@@ -157,7 +159,8 @@ class Telemetry:
     def _runner_problems(self, runner: Runner[Any]) -> list[str]:
         self.metrics.partitions_owned.set(len(runner.partitions))
         for account, state in runner.states().items():
-            self._show_frozen(account, getattr(state, "frozen", None))
+            if isinstance(state, ExecutionMemory):
+                self._show_intents(account, state)
         if not runner.is_ready:
             return ["state is not restored yet"]
         if not runner.partitions:
@@ -174,13 +177,21 @@ class Telemetry:
                 problems.append(f"{topic}: {age}, at most {limit / 1e3:.0f} s allowed")
         return problems
 
-    def _show_frozen(self, account: str, why: str | None) -> None:
-        """The executor's own freeze: no matter for `/ready`, the account is still protected."""
-        if why is None or not self.changed("frozen", account, why):
+    def _show_intents(self, account: str, memory: ExecutionMemory) -> None:
+        """What is under way. A freeze is no matter for `/ready`: the account is still protected."""
+        orders = [item for item in memory.orders.values() if not item.is_terminal]
+        actions = [item for item in memory.actions.values() if not item.is_terminal]
+        unknown = sum(
+            any(attempt.status is OrderStatus.UNKNOWN for attempt in item.attempts)
+            for item in orders
+        )
+        self.metrics.intents_open.set(len(orders) + len(actions), account=account)
+        self.metrics.intents_unknown.set(unknown, account=account)
+        if not self.changed("frozen", account, memory.frozen):
             return
-        self.metrics.account_frozen.set(int(bool(why)), account=account)
-        if why:
-            self._log.critical("account_opens_nothing", account=account, reason=why)
+        self.metrics.account_frozen.set(int(bool(memory.frozen)), account=account)
+        if memory.frozen:
+            self._log.critical("account_opens_nothing", account=account, reason=memory.frozen)
 
     # ------------------------------------------------------------ hooks
 
@@ -254,6 +265,12 @@ def _show_funding(to: Telemetry, envelope: codec.Envelope) -> None:
                interval_h=body.funding_interval_h)
 
 
+def _show_decision(to: Telemetry, envelope: codec.Envelope) -> None:
+    body: HedgeDecision = envelope.body
+    to.metrics.hedge_target.set(body.target, account=body.account)
+    to.metrics.hedge_held.set(body.held, account=body.account)
+
+
 def _show_order(to: Telemetry, envelope: codec.Envelope) -> None:
     body: PlaceOrder = envelope.body
     to.metrics.decisions_total.inc(reason=body.reason)
@@ -307,6 +324,7 @@ def _show_policy(to: Telemetry, envelope: codec.Envelope) -> None:
 _SHOW: dict[type[Message], Callable[[Telemetry, codec.Envelope], None]] = {
     RiskAssessment: _show_risk,
     FundingContext: _show_funding,
+    HedgeDecision: _show_decision,
     PlaceOrder: _show_order,
     TreasuryAction: _show_treasury,
     OrderConfirmation: _show_order_end,

@@ -24,6 +24,8 @@ BACKOFF_MIN_S = 0.1
 BACKOFF_MAX_S = 2.0
 STEADY_S = 1.0
 """So long without an error, and the bus counts as working again."""
+TURNS_TO_SEND = 5
+"""Turns of the loop from an effect's task to its bytes: task, writer, flush, and two to spare."""
 IDLE_S = 0.1
 """How long an idle runner waits before it looks at the clock again."""
 
@@ -91,6 +93,8 @@ class LoopPump:
         self._runners = runners
         self._rounds = _Rounds(clock, on_fatal, on_trouble)
         self._is_due = False
+        self._is_turning = False
+        self._has_more = False
         self._is_over = True
         self._timer: asyncio.TimerHandle | None = None
 
@@ -101,7 +105,9 @@ class LoopPump:
 
     def wake(self) -> None:
         """There is news: turn soon. Safe from any thread; many calls make one round."""
-        if not self._is_due and not self._is_over:
+        if self._is_turning:
+            self._has_more = True
+        elif not self._is_due and not self._is_over:
             self._is_due = True
             self._loop.call_soon_threadsafe(self._run)
 
@@ -118,25 +124,45 @@ class LoopPump:
         self._is_due = False
         if self._is_over:
             return
+        # Our own commits are news too: asked for now, the next round would come before the effect
+        # that this one hands over.
+        self._is_turning, self._has_more = True, False
+        busy = self._turn_all()
+        self._is_turning = False
+        if busy is None:
+            self.stop()
+        elif any(runner.has_acted for runner in self._runners):
+            self._is_due = True
+            self._yield(TURNS_TO_SEND)
+        elif busy or self._has_more:
+            self.wake()
+        else:
+            for runner in self._runners:
+                runner.report()
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer = self._loop.call_later(IDLE_S, self.wake)
+
+    def _yield(self, turns: int) -> None:
+        """Leave the loop to the effect just handed over until its request is on the wire."""
+        if turns:
+            self._loop.call_soon(self._yield, turns - 1)
+        else:
+            self._run()
+
+    def _turn_all(self) -> bool | None:
+        """One round of each, or up to the first that handed over an effect; None = fatal."""
         busy = False
         for runner in self._runners:
             if not self._rounds.may_turn(runner):
                 continue
             did = self._rounds.guarded(runner, 0.0)
             if did is None:
-                self.stop()
-                return
+                return None
             busy |= did
-            if did and runner.has_acted:
+            if runner.has_acted:
                 break  # its effect is next on the loop: nothing may come before it
-        if busy:
-            self.wake()
-            return
-        for runner in self._runners:
-            runner.report()
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = self._loop.call_later(IDLE_S, self.wake)
+        return busy
 
 
 class ThreadPump(threading.Thread):

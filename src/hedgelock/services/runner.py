@@ -103,6 +103,7 @@ class Runner(Generic[S]):
         self._inbox: collections.deque[tuple[str, Input]] = collections.deque()
         self._inbox_count = 0
         self._told: collections.deque[tuple[str, codec.Envelope]] = collections.deque()
+        self._rounds: collections.deque[tuple[float, float, int]] = collections.deque(maxlen=4_096)
         self.has_acted = False
         """The last round handed over effects."""
 
@@ -124,6 +125,10 @@ class Runner(Generic[S]):
         """Tell metrics and log what was said since the last report: off the path of a decision."""
         while self._told:
             self.observed.output(*self._told.popleft())
+        while self._rounds:
+            fold_ms, commit_ms, steps = self._rounds.popleft()
+            self.observed.step_seconds(fold_ms / 1e3)
+            self.observed.commit(self.service.name, commit_ms, steps)
 
     def run_once(self, timeout_s: float) -> bool:
         """One round; True when there was something to do.
@@ -280,14 +285,12 @@ class Runner(Generic[S]):
                 self._inbox.extendleft(reversed(work.events))
                 raise
         self._kept.update(kept)
-        self.observed.step_seconds((folded_ms - started) / 1e3)
-        self.observed.commit(
-            self.service.name, self._clock.monotonic_ms() - folded_ms, len(steps)
-        )
         if emitted:
             self.has_acted = True
             self._act(emitted)
         self._told += outputs
+        took_ms = self._clock.monotonic_ms() - folded_ms
+        self._rounds.append((folded_ms - started, took_ms, len(steps)))
 
     def _quarantine(self, record: Record, reason: str, work: _Work) -> StepRecord:
         moves_money = record.topic in MONEY_TOPICS
@@ -323,7 +326,7 @@ class Runner(Generic[S]):
         after = _Kept(
             before.state, before.value, before.seq, before.hold, journaled=before.journaled
         )
-        bodies: list[tuple[str, str, Message]] = []
+        bodies: list[tuple[str, str, bytes]] = []
         out: list[Outgoing] = []
         effects: list[Emitted] = []
         folded = 0
@@ -341,10 +344,12 @@ class Runner(Generic[S]):
             after.state, after.hold = step.state, step.hold
             effects += [Emitted(effect, item.trace) for effect in step.effects]
             for number, output in enumerate(step.outputs):
-                bodies.append((output.topic, output.key, output.message))
+                raw = _json.encode(output.message)
+                bodies.append((output.topic, output.key, raw))
                 envelope = self._envelope(item, f"{decision}.{number}", output.message, now_ms,
                                           reader)
-                out.append(Outgoing(output.topic, output.key, codec.encode_envelope(envelope)))
+                value = codec.encode_envelope(envelope, raw)
+                out.append(Outgoing(output.topic, output.key, value))
                 outputs.append((output.topic, envelope))
         after.value = self.service.encode_state(after.state)
         if after.value == before.value and not out and not effects:
@@ -390,7 +395,7 @@ class Runner(Generic[S]):
 
     def _journal(
         self, key: str, before: _Kept[S], after: _Kept[S], *, now_ms: int, inputs: list[Input],
-        reader: TableReader, bodies: list[tuple[str, str, Message]],
+        reader: TableReader, bodies: list[tuple[str, str, bytes]],
     ) -> tuple[bytes, tuple[tuple[str, bytes], ...]]:
         rows: list[JournalRow] = []
         by_hash: list[tuple[str, bytes]] = []
