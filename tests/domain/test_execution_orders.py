@@ -33,10 +33,9 @@ from hedgelock.domain.execution import (
     QueryOrder,
     SendOrder,
     StreamReset,
-    is_alarm,
 )
 from hedgelock.domain.message import Message, Restored
-from hedgelock.domain.order import OrderStatus, OrderType, Side, TimeInForce
+from hedgelock.domain.order import OrderStatus, OrderType, Side, TimeInForce, is_alarm
 from hedgelock.domain.safety import SafetyMode
 
 WORDS = {"SendOrder": "Send", "QueryOrder": "Query", "CancelOrder": "Cancel"}

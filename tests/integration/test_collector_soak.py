@@ -27,11 +27,11 @@ from hedgelock.ports import Outgoing, Publisher
 from hedgelock.services.collector import Collector
 
 SOAK_S = float(os.environ.get("HEDGELOCK_SOAK_S", "300"))
-CUTS = max(2, min(60, int(SOAK_S // 40)))
+CUTS = max(2, min(60, int(SOAK_S // 90)))
 """Times that every connection is cut, the exchange's own restart not counted.
 
 No oftener: a connection that lasted less than 30 s is opened again ever more slowly, as Bybit's limit
-on connections asks for.
+on connections asks for, and then a gap of many seconds is what the policy wants.
 """
 
 LOOK_S = 0.1

@@ -11,8 +11,8 @@ from fastapi import FastAPI
 
 from hedgelock import __version__
 from hedgelock.bus import codec
-from hedgelock.domain.funding import FundingContext, FundingRegime
 from hedgelock.domain.execution_memory import ExecutionMemory
+from hedgelock.domain.funding import FundingContext, FundingRegime
 from hedgelock.domain.hedging import HedgeDecision
 from hedgelock.domain.message import Message
 from hedgelock.domain.order import OrderConfirmation, OrderStatus, PlaceOrder

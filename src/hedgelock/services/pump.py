@@ -24,8 +24,8 @@ BACKOFF_MIN_S = 0.1
 BACKOFF_MAX_S = 2.0
 STEADY_S = 1.0
 """So long without an error, and the bus counts as working again."""
-TURNS_TO_SEND = 5
-"""Turns of the loop from an effect's task to its bytes: task, writer, flush, and two to spare."""
+SEND_S = 0.001
+"""How long the loop belongs to an effect just handed over: until its request is on the wire."""
 IDLE_S = 0.1
 """How long an idle runner waits before it looks at the clock again."""
 
@@ -133,7 +133,7 @@ class LoopPump:
             self.stop()
         elif any(runner.has_acted for runner in self._runners):
             self._is_due = True
-            self._yield(TURNS_TO_SEND)
+            self._loop.call_later(SEND_S, self._run)
         elif busy or self._has_more:
             self.wake()
         else:
@@ -142,13 +142,6 @@ class LoopPump:
             if self._timer is not None:
                 self._timer.cancel()
             self._timer = self._loop.call_later(IDLE_S, self.wake)
-
-    def _yield(self, turns: int) -> None:
-        """Leave the loop to the effect just handed over until its request is on the wire."""
-        if turns:
-            self._loop.call_soon(self._yield, turns - 1)
-        else:
-            self._run()
 
     def _turn_all(self) -> bool | None:
         """One round of each, or up to the first that handed over an effect; None = fatal."""
