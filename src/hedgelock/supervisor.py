@@ -31,7 +31,7 @@ READY_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 10.0
 RESTART_MIN_S = 0.1
 RESTART_MAX_S = 5.0
-STEADY_S = 20.0
+STEADY_S = 3.0
 """A child that lived this long starts over with the shortest delay."""
 CONFIG_EXIT = 2
 REFUSED_EXIT = 3

@@ -137,8 +137,9 @@ def read_bounds(db: sqlite3.Connection, slot: Slot) -> tuple[int, int]:
     """(oldest kept offset, next offset); both equal when nothing is kept."""
     span = (slot.first_id, slot.last_id)
     # Two statements: SQLite seeks for a lone min() or max(), but scans for both at once.
-    low = db.execute("SELECT min(id) FROM log WHERE id BETWEEN ? AND ?", span).fetchone()[0]
+    # The end first: a record that lands in between is then past it, not before a missing start.
     high = db.execute("SELECT max(id) FROM log WHERE id BETWEEN ? AND ?", span).fetchone()[0]
+    low = db.execute("SELECT min(id) FROM log WHERE id BETWEEN ? AND ?", span).fetchone()[0]
     floor = db.execute("SELECT next_min FROM slots WHERE slot = ?", (slot.number,)).fetchone()[0]
     if high is None:
         return int(floor), int(floor)
