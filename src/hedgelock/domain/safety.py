@@ -109,8 +109,9 @@ MOVES: dict[tuple[SafetyMode, OperatorAction], Verdict] = {
     (SafetyMode.ACTIVE, OperatorAction.HALT): Verdict(
         SafetyMode.HALTED, SafetyReason.OPERATOR_HALT
     ),
+    # Not idle: a person's word thaws an account that its executor froze.
     (SafetyMode.ACTIVE, OperatorAction.RESUME): Verdict(
-        SafetyMode.ACTIVE, SafetyReason.OPERATOR_RESUME, "already active"
+        SafetyMode.ACTIVE, SafetyReason.OPERATOR_RESUME
     ),
     (SafetyMode.ACTIVE, OperatorAction.KILL): Verdict(
         SafetyMode.KILLED, SafetyReason.OPERATOR_KILL

@@ -26,7 +26,7 @@ STEADY_S = 1.0
 """So long without an error, and the bus counts as working again."""
 SEND_S = 0.001
 """How long the loop belongs to an effect just handed over: until its request is on the wire."""
-IDLE_S = 0.1
+IDLE_S = 0.25
 """How long an idle runner waits before it looks at the clock again."""
 
 OnFatal = Callable[[str, BaseException], None]
