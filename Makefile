@@ -6,8 +6,8 @@ SHELL := /bin/bash
 
 PY := .venv/bin/python
 IMAGE ?= hedgelock:latest
-# pytest processes; 0 = all in one
-WORKERS ?= 2
+# pytest processes; many tests only wait, so more than there are cores
+WORKERS ?= 4
 ARGS ?=
 
 .PHONY: help
@@ -41,7 +41,7 @@ run: .venv/.run-ready ## the demo: simulator, HedgeLock and an unprotected twin,
 .PHONY: test test-core soak bench lint types
 test: .venv/.dev-ready kafka-setup ## all tests, real Kafka included, and the coverage gates
 	@rm -f .coverage .coverage.*
-	$(PY) -m pytest -n $(WORKERS) --dist loadfile --cov --cov-report= $(ARGS)
+	@scripts/with_kafka.sh scripts/run_tests.sh $(WORKERS) $(ARGS)
 	$(PY) scripts/check_coverage.py
 
 test-core: .venv/.dev-ready ## the quick ones: domain, services, architecture; no Kafka

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-
 from pathlib import Path
 
 import pytest
-from kafka_broker import kafka_bootstrap
 
 from hedgelock.domain.money import trap_floats
 

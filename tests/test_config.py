@@ -97,6 +97,10 @@ def test_the_demo_brings_its_own_dwell() -> None:
     settings = loaded(SIM__SPEED="4")
     assert settings.policy("main").risk.dwell_ms == 1250
     assert settings.origin("RISK__DWELL_S") == "scenario demo"
+    assert settings.policy("main").execution.slippage_max == Decimal("0.02")
+    assert loaded(EXECUTOR__SLIPPAGE_MAX="0.001", SIM__SPEED="4").policy(
+        "main").execution.slippage_max == Decimal("0.001")
+    assert loaded().policy("main").execution.slippage_max == Decimal("0.005")
     assert loaded(RISK__DWELL_S="7").policy("main").risk.dwell_ms == 7000
     assert loaded(MODE="testnet", **KEYS, **OPERATOR).policy("main").risk.dwell_ms == 300_000
 

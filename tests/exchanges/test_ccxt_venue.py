@@ -59,6 +59,7 @@ def test_the_published_signing_vectors() -> None:
     """GET, POST and socket signatures equal the fact sheet's vectors."""
     clock = Frozen(1_700_000_000_100)  # stamped 100 ms early: the vectors' 1700000000000
     made = venue(1, clock, credentials=Credentials("testkey", "testsecret"))
+    made._ccxt.options["recvWindow"] = 5000  # the vectors'
     get = made._sign(
         "GET", "/v5/order/realtime", {"category": "linear", "symbol": "BTCUSDT"}, signed=True
     )

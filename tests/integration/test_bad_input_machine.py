@@ -216,6 +216,7 @@ def free_disk(run: Trial) -> None:
     resource.prlimit(pid, resource.RLIMIT_FSIZE, (hard, hard))
 
 
+@pytest.mark.timed
 @pytest.mark.slow
 def test_a_full_disk_opens_nothing_says_so_recovers_and_loses_nothing(tmp_path: Path) -> None:
     """While the log cannot grow nothing is sent; with room it goes on; the books agree at the end."""

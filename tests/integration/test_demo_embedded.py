@@ -17,7 +17,7 @@ from trial import (
     trial,
 )
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(150)]
+pytestmark = [pytest.mark.slow, pytest.mark.timed, pytest.mark.timeout(150)]
 
 END_S = 123.0
 

@@ -21,7 +21,7 @@ from trial import (
 
 from hedgelock.app import SERVICES
 
-pytestmark = [pytest.mark.slow, pytest.mark.kafka, pytest.mark.timeout(200)]
+pytestmark = [pytest.mark.slow, pytest.mark.timed, pytest.mark.kafka, pytest.mark.timeout(200)]
 
 END_S = 123.0
 KILLS = [

@@ -120,6 +120,7 @@ def test_junk_forgeries_and_replays_change_nothing(tmp_path: Path) -> None:
         assert run.stop() == {"simulator": 0, "engine": 0}
 
 
+@pytest.mark.timed
 def test_halt_resume_and_kill_are_obeyed(tmp_path: Path) -> None:
     """Halted opens no discretionary hedge; resumed goes on; killed cancels, closes reduce-only, stays out."""
     with trial(tmp_path, SIM__SPEED="4", HEDGER__STRATEGY="ladder",

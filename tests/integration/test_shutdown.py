@@ -31,6 +31,7 @@ MOMENTS = ("/v5/order/create", "/v5/asset/transfer/inter-transfer", "/v5/crypto-
 """The exchange has done what these asked for, and the answer never comes."""
 
 
+@pytest.mark.timed
 def test_sigterm_during_an_order_a_transfer_and_a_repayment(tmp_path: Path) -> None:
     """Whatever is under way is found out by the next start: no order, fill or repayment twice or lost."""
     with trial(tmp_path, SIM__SPEED="4", LOG_LEVEL="DEBUG") as run, Tamper(run.sim) as proxy:
@@ -43,7 +44,7 @@ def test_sigterm_during_an_order_a_transfer_and_a_repayment(tmp_path: Path) -> N
             run.await_that(path, under_way.is_set, 30)
             ends_well(run, "engine", signal.SIGTERM)
             run.start_engine()
-        run.watch(85, (), None)
+        run.watch(100, (), None)
         assert len(audited(run).orders) > 5
         ends_well(run, "engine", signal.SIGINT)
         ours = run.look().ours

@@ -25,12 +25,14 @@ from hedgelock.app import SERVICES, folded, open_bus
 from hedgelock.bus import codec
 from hedgelock.config import load
 from hedgelock.domain.order import OrderConfirmation, PlaceOrder
+from hedgelock.domain.risk import RiskAssessment
 from hedgelock.domain.treasury import (
     TreasuryAction,
     TreasuryConfirmation,
     TreasuryKind,
     TreasuryStage,
 )
+from hedgelock.errors import BadMessage
 from hedgelock.ports import Bus
 from hedgelock.services.explain import explain
 from hedgelock.services.journal import replay
@@ -371,12 +373,26 @@ def _audit_treasury(run: Trial, books: Books) -> None:
     assert ours["borrows"] == len(borrowed) , "a borrowing was doubled or lost"
 
 
+_CHAIN = ("market_data", "account_raw", "risk_state", "hedge_trades", "trade_confirmations")
+
+
 def assert_explained(books: Books, bus: Bus) -> None:
-    """Every fill traces back to one decision, its assessment and the tick behind it."""
-    for intent, ends in books.order_ends.items():
-        if not ends[-1].fills:
-            continue
-        chain = explain(bus, ends[-1].client_order_id)
+    """Every fill traces back to one decision, its assessment and the tick or fact behind it."""
+    found = {}
+    for topic in _CHAIN:
+        for record in bus.read(topic):
+            with contextlib.suppress(BadMessage):
+                envelope = codec.decode(record.value)
+                found[envelope.id] = envelope
+    placed = {e.body.intent_id: e for e in found.values() if isinstance(e.body, PlaceOrder)}
+    filled = [intent for intent, ends in books.order_ends.items() if ends[-1].fills]
+    for intent in filled:
+        causes = [found[c] for c in placed[intent].causes if c in found]
+        seen = [c for c in causes if isinstance(c.body, RiskAssessment)]
+        others = [c for c in causes if not isinstance(c.body, RiskAssessment)]
+        assert seen or others, f"{intent}: nothing that led to it is on the bus"
+    for intent in {filled[0], filled[len(filled) // 2], filled[-1]}:
+        chain = explain(bus, books.order_ends[intent][-1].client_order_id)
         kinds = Counter(type(link.envelope.body).__name__ for link in chain)
         assert kinds["PlaceOrder"] == 1, f"{intent}: {kinds}"
         assert kinds["RiskAssessment"] >= 1, f"{intent}: {kinds}"

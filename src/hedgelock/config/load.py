@@ -29,6 +29,10 @@ _SCENARIO_DWELL_S: Mapping[str, Mapping[str, Decimal]] = {
 """Settings in script seconds that a scenario needs to be shown in minutes; the speed divides them."""
 
 
+_SLIPPAGE_MOST = Decimal("0.05")
+"""The simulator, like Bybit, bounds a market order at 5 % itself."""
+
+
 class Variable(NamedTuple):
     """Where one environment variable belongs; `group` None = top level."""
 
@@ -263,10 +267,19 @@ def _scenario(settings: Settings, found: Mapping[str, _Found]) -> dict[str, _Fou
     """What the played scenario sets where nobody else did."""
     if settings.trading_mode is not Mode.SIM:
         return {}
-    return {
-        name: _Found(format(seconds / settings.sim.speed, "f"), f"scenario {settings.sim.scenario}")
+    speed = settings.sim.speed
+    values = {
+        name: seconds / speed
         for name, seconds in _SCENARIO_DWELL_S.get(settings.sim.scenario, {}).items()
-        if name not in found
+    }
+    if values and speed > 1:
+        # A script played fast moves the price as much faster: the bound keeps its script seconds.
+        bound = settings.executor.slippage_max * speed
+        values["EXECUTOR__SLIPPAGE_MAX"] = min(bound, _SLIPPAGE_MOST)
+    origin = f"scenario {settings.sim.scenario}"
+    return {
+        name: _Found(format(value, "f"), origin)
+        for name, value in values.items() if name not in found
     }
 
 

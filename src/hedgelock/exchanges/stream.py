@@ -30,7 +30,7 @@ class SocketPolicy:
     topic_silence_max_s: float = 10.0
     """No frame on a topic that should tick: stale while connected."""
     delay_first_s: float = 0.2
-    delay_max_s: float = 5.0
+    delay_max_s: float = 10.0
     """Bounded by Bybit's 500 connections in 5 minutes."""
     steady_s: float = 30.0
     """A connection that lasted this long starts the back-off anew."""
