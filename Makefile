@@ -7,7 +7,7 @@ SHELL := /bin/bash
 PY := .venv/bin/python
 IMAGE ?= hedgelock:latest
 # pytest processes; many tests only wait, so more than there are cores
-WORKERS ?= 4
+WORKERS ?= 5
 ARGS ?=
 
 .PHONY: help

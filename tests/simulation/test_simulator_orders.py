@@ -81,7 +81,7 @@ def test_a_flat_symbol_is_listed_and_empty(desk):
 
 
 def test_a_link_id_is_used_once_for_ever(open_desk):
-    desk = open_desk(tick_ms=60_000)
+    desk = open_desk(tick_ms=1_200_000)
     desk.order("Sell", "0.01", orderLinkId="once")
     assert desk.refused("Sell", "0.01", orderLinkId="once") == 110072
     desk.wait(30 * 86_400_000)
