@@ -7,7 +7,7 @@ SHELL := /bin/bash
 PY := .venv/bin/python
 IMAGE ?= hedgelock:latest
 # pytest processes; many tests only wait, so more than there are cores
-WORKERS ?= 5
+WORKERS ?= 4
 ARGS ?=
 
 .PHONY: help

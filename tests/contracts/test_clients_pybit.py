@@ -1,5 +1,6 @@
 """pybit 5.17, unmodified, against the simulator: REST, public, private and trade sockets."""
 
+import copy
 import queue
 import socket
 import subprocess
@@ -185,12 +186,13 @@ def collect(inbox, topics, *, deadline_s=8):
 
 
 def test_public_streams(sockets):
+    """Four public topics arrive; pybit hands out one dictionary that it goes on changing, so copy."""
     inbox = queue.Queue()
     linear = sockets("linear")
-    linear.ticker_stream("BTCUSDT", lambda m: inbox.put({**m}))
-    linear.orderbook_stream(50, "BTCUSDT", lambda m: inbox.put({**m}))
-    linear.trade_stream("BTCUSDT", lambda m: inbox.put({**m}))
-    linear.kline_stream(1, "BTCUSDT", lambda m: inbox.put({**m}))
+    linear.ticker_stream("BTCUSDT", lambda m: inbox.put(copy.deepcopy(m)))
+    linear.orderbook_stream(50, "BTCUSDT", lambda m: inbox.put(copy.deepcopy(m)))
+    linear.trade_stream("BTCUSDT", lambda m: inbox.put(copy.deepcopy(m)))
+    linear.kline_stream(1, "BTCUSDT", lambda m: inbox.put(copy.deepcopy(m)))
     topics = ["tickers.BTCUSDT", "orderbook.50.BTCUSDT", "publicTrade.BTCUSDT", "kline.1.BTCUSDT"]
     found = collect(inbox, topics)
     assert found["tickers.BTCUSDT"]["data"]["fundingRate"]
