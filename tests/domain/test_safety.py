@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from strategies import structs
 
 from hedgelock.domain.message import Message, Tick
+from hedgelock.domain.order import ALARM, OrderConfirmation, OrderStatus, Side
 from hedgelock.domain.policy import Policy
 from hedgelock.domain.risk import Confidence, RiskAssessment
 from hedgelock.domain.safety import (
@@ -222,3 +223,34 @@ def test_safety_is_total_and_survives_the_wire(
         message = replace(message, signature=sign(message, KEY))
     memory = STEP(SafetyMemory(), rows(row), message, Now(T, "safety:main:1", "00")).state
     assert msgspec.json.decode(msgspec.json.encode(memory), type=SafetyMemory) == memory
+
+
+def confirmed(text: str) -> OrderConfirmation:
+    """What the executor says of an order."""
+    return OrderConfirmation(
+        account=ACCOUNT, intent_id="i", client_order_id="hlx", venue_order_id="v",
+        instrument="linear:BTCUSDT", side=Side.SELL, qty=D("0.1"), filled_qty=D(0), fills=(),
+        status=OrderStatus.REJECTED, is_terminal=True, is_unknown=False, reduce_only=False,
+        text=text, revision=1, ts_confirmed_ms=T,
+    )
+
+
+def test_an_order_that_nobody_can_explain_halts_its_account() -> None:
+    """The executor's alarm halts an active account once; its text tells the person why."""
+    alarm = confirmed(f"{ALARM}an order with our prefix, but unknown")
+    for memory, version in ((SafetyMemory(), 1), (in_mode(SafetyMode.ACTIVE), 8)):
+        step = fold(memory, alarm)
+        (output,) = step.outputs
+        assert output.topic == "safety_state"
+        state = step.state.state
+        assert state is not None
+        assert (state.mode, state.reason) == (SafetyMode.HALTED, SafetyReason.UNEXPLAINED_ORDER)
+        assert (state.version, state.text, state.since_ts_ms) == (version, alarm.text, T)
+        assert fold(step.state, alarm) == Step(step.state)
+
+
+def test_an_alarm_changes_no_stricter_word_and_other_confirmations_nothing() -> None:
+    """KILLED stays killed; an ordinary confirmation is none of safety's business."""
+    killed = in_mode(SafetyMode.KILLED)
+    assert fold(killed, confirmed(f"{ALARM}x")) == Step(killed)
+    assert fold(SafetyMemory(), confirmed("filled")) == Step(SafetyMemory())
