@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import random
 import re
 import signal
 import socket
@@ -42,13 +43,19 @@ POLL_S = 0.05
 HEDGELOCK = str(Path(sys.executable).parent / "hedgelock")
 
 
+_PORTS = iter(random.Random(os.getpid()).sample(range(15_000, 32_000), 17_000))
+"""Below the kernel's own range: a port found free there may be taken by any outgoing connection."""
+
+
 def free_ports(count: int) -> list[int]:
-    """Loopback ports that are free now."""
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [int(each.getsockname()[1]) for each in sockets]
+    """Loopback ports that are free now, each given out once per process."""
+    found: list[int] = []
+    while len(found) < count:
+        port = next(_PORTS)
+        with contextlib.suppress(OSError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
+            found.append(port)
+    return found
 
 
 def environment(folder: Path, **more: str) -> dict[str, str]:

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import msgspec
 
 from hedgelock.domain.message import Message
-from hedgelock.domain.money import ONE, floor_to
+from hedgelock.domain.money import ONE, floor_to, saturate
 from hedgelock.domain.order import OrderConfirmation, is_alarm
 from hedgelock.domain.risk import Confidence, RiskAssessment
 from hedgelock.domain.step import Now, Output, Step, Tables
@@ -278,7 +278,7 @@ def _reserve(
     if reserve is None:
         if risk.confidence is not Confidence.FRESH or risk.counted_value <= 0:
             return Step(memory)
-        reserve = floor_to(policy.hedge.reserve_fraction * risk.counted_value, ONE)
+        reserve = floor_to(saturate(policy.hedge.reserve_fraction * risk.counted_value), ONE)
     written = msgspec.structs.replace(
         policy,
         version=policy.version + 1,
