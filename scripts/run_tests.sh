@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # All tests, in two lots: run_tests.sh WORKERS [pytest arguments]
 #
-# First those marked `timed`, which play a market script against the clock and must not starve: two at
-# once. Then all others, WORKERS at once. Each lot has a coverage file of its own;
+# First those marked `timed`, which play a market script against the clock and must not starve: one at
+# a time. Then all others, WORKERS at once. Each lot has a coverage file of its own;
 # scripts/check_coverage.py takes them together.
 set -uo pipefail
 workers=$1
@@ -15,7 +15,7 @@ lot() { # NAME WORKERS MARKS [pytest arguments]
     --cov --cov-report= -m "$marks" "$@"
 }
 
-lot timed 2 "timed and not soak" "$@"
+lot timed 1 "timed and not soak" "$@"
 timed=$?
 lot others "$workers" "not timed and not soak" "$@"
 others=$?
