@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 
+from hedgelock.simulator.limits import Limit
 from hedgelock.simulator.margin import withdrawable
 from hedgelock.simulator.money import ZERO, text
 from hedgelock.simulator.params import (
@@ -17,6 +18,7 @@ from hedgelock.simulator.params import (
     page,
     window,
 )
+from hedgelock.simulator.routes import READ, WRITE, Route
 from hedgelock.simulator.rows import locked_coins, push_wallet, wallet_row
 from hedgelock.simulator.state import Account, Exchange, Refused, Row
 
@@ -247,3 +249,20 @@ def transfers(x: Exchange, a: Account, params: Params) -> Row:
     size = limit(params, default=20, most=50)
     rows, cursor = page(list(a.transfers.values()), params, size=size, keep=keep)
     return {"list": rows, "nextPageCursor": cursor}
+
+
+MOVE = "/v5/asset/transfer"
+PRIVATE: dict[tuple[str, str], Route] = {
+    ("GET", "/v5/account/wallet-balance"): Route(wallet_balance, READ),
+    ("GET", "/v5/account/info"): Route(account_info, READ),
+    ("GET", "/v5/account/collateral-info"): Route(collateral_info, READ),
+    ("GET", "/v5/account/fee-rate"): Route(fee_rate, Limit(5)),
+    ("GET", "/v5/account/transaction-log"): Route(transaction_log, Limit(25)),
+    ("GET", "/v5/account/withdrawal"): Route(withdrawal, READ, "request.success"),
+    ("GET", "/v5/user/query-api"): Route(api_key, WRITE, ""),
+    ("GET", "/v5/asset/coin/query-info"): Route(coin_info, Limit(5), ""),
+    ("POST", f"{MOVE}/inter-transfer"): Route(transfer, Limit(60, 60_000), "success"),
+    ("GET", f"{MOVE}/query-inter-transfer-list"): Route(transfers, Limit(60, 60_000), "success"),
+    ("GET", f"{MOVE}/query-account-coins-balance"): Route(coins_balance, Limit(5), "success"),
+    ("GET", f"{MOVE}/query-account-coin-balance"): Route(coin_balance, Limit(450), "success"),
+}

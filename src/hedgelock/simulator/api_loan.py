@@ -8,6 +8,7 @@ from decimal import Decimal
 from hedgelock.simulator import loans
 from hedgelock.simulator.money import ZERO, text
 from hedgelock.simulator.params import Params, amount, limit, need, optional, page
+from hedgelock.simulator.routes import LOAN_READ, LOAN_WRITE, PublicHandler, Route
 from hedgelock.simulator.state import Account, Exchange, Refused, Row
 
 
@@ -107,3 +108,19 @@ def adjustment_history(x: Exchange, a: Account, params: Params) -> Row:
     return _history(
         a.adjustments, params, adjustId="adjustId", collateralCurrency="collateralCurrency"
     )
+
+
+LOAN, FLEX = "/v5/crypto-loan-common", "/v5/crypto-loan-flexible"
+PUBLIC: dict[str, PublicHandler] = {}
+PRIVATE: dict[tuple[str, str], Route] = {
+    ("GET", f"{LOAN}/position"): Route(position, LOAN_READ, "ok"),
+    ("GET", f"{LOAN}/max-collateral-amount"): Route(reducible, LOAN_READ, "ok"),
+    ("POST", f"{LOAN}/adjust-ltv"): Route(adjust_ltv, LOAN_WRITE, "ok"),
+    ("GET", f"{LOAN}/adjustment-history"): Route(adjustment_history, LOAN_READ, "ok"),
+    ("POST", f"{FLEX}/borrow"): Route(borrow, LOAN_WRITE, "ok"),
+    ("POST", f"{FLEX}/repay"): Route(repay, LOAN_WRITE, "ok"),
+    ("POST", f"{FLEX}/repay-collateral"): Route(repay_collateral, LOAN_WRITE, "ok"),
+    ("GET", f"{FLEX}/ongoing-coin"): Route(ongoing, LOAN_READ, "ok"),
+    ("GET", f"{FLEX}/borrow-history"): Route(borrow_history, LOAN_READ, "ok"),
+    ("GET", f"{FLEX}/repayment-history"): Route(repayment_history, LOAN_READ, "ok"),
+}

@@ -10,6 +10,7 @@ from hedgelock.simulator.instruments import Contract, instrument_row, tier_rows
 from hedgelock.simulator.matching import BUY, SELL
 from hedgelock.simulator.money import text
 from hedgelock.simulator.params import Params, limit, need, optional, whole
+from hedgelock.simulator.routes import PublicHandler
 from hedgelock.simulator.scenarios import RatioTier
 from hedgelock.simulator.state import Exchange, Refused, Row
 
@@ -232,3 +233,20 @@ def loanable(x: Exchange, params: Params) -> Row:
             }
         ]
     }  # fmt: skip
+
+
+PUBLIC: dict[str, PublicHandler] = {
+    "/v5/market/time": server_time,
+    "/v5/market/instruments-info": instruments,
+    "/v5/market/tickers": tickers,
+    "/v5/market/funding/history": funding_history,
+    "/v5/market/kline": kline,
+    "/v5/market/mark-price-kline": mark_kline,
+    "/v5/market/index-price-kline": index_kline,
+    "/v5/market/orderbook": orderbook,
+    "/v5/market/recent-trade": recent_trades,
+    "/v5/market/risk-limit": risk_limit,
+    "/v5/spot-margin-trade/collateral": margin_ratios,
+    "/v5/crypto-loan-common/collateral-data": loan_ratios,
+    "/v5/crypto-loan-common/loanable-data": loanable,
+}

@@ -20,6 +20,7 @@ from hedgelock.simulator.params import (
     page,
     window,
 )
+from hedgelock.simulator.routes import READ, WRITE, Route
 from hedgelock.simulator.rows import order_row, position_row, push_position
 from hedgelock.simulator.state import OPEN_STATUSES, Account, Exchange, Order, Refused, Row
 from hedgelock.simulator.trading import cancel, submit
@@ -287,3 +288,15 @@ def set_leverage(x: Exchange, a: Account, params: Params) -> Row:
         raise Refused(110007, "ab not enough for new leverage")
     push_position(x, a, position)
     return {}
+
+
+PRIVATE: dict[tuple[str, str], Route] = {
+    ("GET", "/v5/position/list"): Route(positions, READ),
+    ("POST", "/v5/position/set-leverage"): Route(set_leverage, WRITE),
+    ("POST", "/v5/order/create"): Route(create, WRITE),
+    ("POST", "/v5/order/cancel"): Route(cancel_one, WRITE),
+    ("POST", "/v5/order/cancel-all"): Route(cancel_all, WRITE),
+    ("GET", "/v5/order/realtime"): Route(realtime, READ),
+    ("GET", "/v5/order/history"): Route(history, READ),
+    ("GET", "/v5/execution/list"): Route(executions, READ),
+}

@@ -10,7 +10,6 @@ Same scenario, seed, start and requests → same responses and the same events.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from decimal import Decimal
 
@@ -29,8 +28,9 @@ from hedgelock.simulator.limits import Allowance, Limit, RateLimits
 from hedgelock.simulator.market import HOUR_MS, Market
 from hedgelock.simulator.matching import BUY, SELL
 from hedgelock.simulator.params import Params
+from hedgelock.simulator.routes import PublicHandler, Route
 from hedgelock.simulator.scenarios import Scenario
-from hedgelock.simulator.state import Account, Event, Exchange, Refused, Row
+from hedgelock.simulator.state import Event, Exchange, Refused, Row
 from hedgelock.simulator.streams import Streams
 from hedgelock.simulator.tape import print_trade
 from hedgelock.simulator.trading import fill_maker
@@ -38,20 +38,6 @@ from hedgelock.simulator.trading import fill_maker
 TICK_MS = 100
 INTEREST_MINUTE_MS = 5 * 60_000  # unified borrowings pay at mm:05
 NEVER_MS = 2**62
-
-PublicHandler = Callable[[Exchange, Params], Row]
-PrivateHandler = Callable[[Exchange, Account, Params], Row]
-
-
-@dataclass(frozen=True, slots=True)
-class Route:
-    """A private route: its handler, its limit, and what its envelope says on success."""
-
-    handler: PrivateHandler
-    limit: Limit
-    message: str = "OK"
-    pool: str = ""  # routes with the same pool share one limit; "" = the path
-
 
 @dataclass(frozen=True, slots=True)
 class Response:
@@ -65,62 +51,10 @@ class Response:
     ext: Row = field(default_factory=dict)
 
 
-PUBLIC: dict[str, PublicHandler] = {
-    "/v5/market/time": api_market.server_time,
-    "/v5/market/instruments-info": api_market.instruments,
-    "/v5/market/tickers": api_market.tickers,
-    "/v5/market/funding/history": api_market.funding_history,
-    "/v5/market/kline": api_market.kline,
-    "/v5/market/mark-price-kline": api_market.mark_kline,
-    "/v5/market/index-price-kline": api_market.index_kline,
-    "/v5/market/orderbook": api_market.orderbook,
-    "/v5/market/recent-trade": api_market.recent_trades,
-    "/v5/market/risk-limit": api_market.risk_limit,
-    "/v5/spot-margin-trade/collateral": api_market.margin_ratios,
-    "/v5/crypto-loan-common/collateral-data": api_market.loan_ratios,
-    "/v5/crypto-loan-common/loanable-data": api_market.loanable,
-}
-READ, WRITE = Limit(50), Limit(10)
-LOAN_READ, LOAN_WRITE = Limit(5), Limit(1)
-LOAN, FLEX, MOVE = "/v5/crypto-loan-common", "/v5/crypto-loan-flexible", "/v5/asset/transfer"
+PUBLIC: dict[str, PublicHandler] = {**api_market.PUBLIC, **api_loan.PUBLIC}
 PRIVATE: dict[tuple[str, str], Route] = {
-    ("GET", "/v5/account/wallet-balance"): Route(api_account.wallet_balance, READ),
-    ("GET", "/v5/account/info"): Route(api_account.account_info, READ),
-    ("GET", "/v5/account/collateral-info"): Route(api_account.collateral_info, READ),
-    ("GET", "/v5/account/fee-rate"): Route(api_account.fee_rate, Limit(5)),
-    ("GET", "/v5/account/transaction-log"): Route(api_account.transaction_log, Limit(25)),
-    ("GET", "/v5/account/withdrawal"): Route(api_account.withdrawal, READ, "request.success"),
-    ("GET", "/v5/user/query-api"): Route(api_account.api_key, WRITE, ""),
-    ("GET", "/v5/asset/coin/query-info"): Route(api_account.coin_info, Limit(5), ""),
-    ("GET", "/v5/position/list"): Route(api_trade.positions, READ),
-    ("POST", "/v5/position/set-leverage"): Route(api_trade.set_leverage, WRITE),
-    ("POST", "/v5/order/create"): Route(api_trade.create, WRITE),
-    ("POST", "/v5/order/cancel"): Route(api_trade.cancel_one, WRITE),
-    ("POST", "/v5/order/cancel-all"): Route(api_trade.cancel_all, WRITE),
-    ("GET", "/v5/order/realtime"): Route(api_trade.realtime, READ),
-    ("GET", "/v5/order/history"): Route(api_trade.history, READ),
-    ("GET", "/v5/execution/list"): Route(api_trade.executions, READ),
-    ("GET", f"{LOAN}/position"): Route(api_loan.position, LOAN_READ, "ok"),
-    ("GET", f"{LOAN}/max-collateral-amount"): Route(api_loan.reducible, LOAN_READ, "ok"),
-    ("POST", f"{LOAN}/adjust-ltv"): Route(api_loan.adjust_ltv, LOAN_WRITE, "ok"),
-    ("GET", f"{LOAN}/adjustment-history"): Route(api_loan.adjustment_history, LOAN_READ, "ok"),
-    ("POST", f"{FLEX}/borrow"): Route(api_loan.borrow, LOAN_WRITE, "ok"),
-    ("POST", f"{FLEX}/repay"): Route(api_loan.repay, LOAN_WRITE, "ok"),
-    ("POST", f"{FLEX}/repay-collateral"): Route(api_loan.repay_collateral, LOAN_WRITE, "ok"),
-    ("GET", f"{FLEX}/ongoing-coin"): Route(api_loan.ongoing, LOAN_READ, "ok"),
-    ("GET", f"{FLEX}/borrow-history"): Route(api_loan.borrow_history, LOAN_READ, "ok"),
-    ("GET", f"{FLEX}/repayment-history"): Route(api_loan.repayment_history, LOAN_READ, "ok"),
-    ("POST", f"{MOVE}/inter-transfer"): Route(api_account.transfer, Limit(60, 60_000), "success"),
-    ("GET", f"{MOVE}/query-inter-transfer-list"): Route(
-        api_account.transfers, Limit(60, 60_000), "success"
-    ),
-    ("GET", f"{MOVE}/query-account-coins-balance"): Route(
-        api_account.coins_balance, Limit(5), "success"
-    ),
-    ("GET", f"{MOVE}/query-account-coin-balance"): Route(
-        api_account.coin_balance, Limit(450), "success"
-    ),
-}
+    **api_account.PRIVATE, **api_trade.PRIVATE, **api_loan.PRIVATE,
+}  # fmt: skip
 SPOT_ORDER_LIMIT = Limit(20)
 
 
