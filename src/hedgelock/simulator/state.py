@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
-from hedgelock.simulator.instruments import CONTRACTS, Contract
+from hedgelock.simulator.instruments import Contract
+from hedgelock.simulator.keys import KeyTerms
 from hedgelock.simulator.margin import Exposure, MarginReport, assess
 from hedgelock.simulator.market import Market
 from hedgelock.simulator.matching import BUY, Book
@@ -132,6 +133,7 @@ class Account:
     key: str
     secret: str
     uid: int
+    terms: KeyTerms = field(default_factory=KeyTerms)
     positions: dict[str, Position] = field(default_factory=dict)
     orders: list[Order] = field(default_factory=list)
     by_id: dict[str, Order] = field(default_factory=dict)
@@ -179,9 +181,9 @@ class Exchange:
         self.ledger = Ledger()
         self.accounts: dict[str, Account] = {}
         self.by_key: dict[str, Account] = {}
-        self.contracts: Mapping[str, Contract] = CONTRACTS
-        self.books = {key: Book(scenario.book) for key in CONTRACTS}
-        self.trades: dict[str, deque[Row]] = {key: deque(maxlen=1000) for key in CONTRACTS}
+        self.contracts: Mapping[str, Contract] = market.contracts
+        self.books = {key: Book(scenario.book) for key in self.contracts}
+        self.trades: dict[str, deque[Row]] = {key: deque(maxlen=1000) for key in self.contracts}
         self.outbox: list[Event] = []
         self.wanted: set[tuple[str, str]] = set()  # public (category, topic) with an audience
         self.sequence = 1_000_000

@@ -23,7 +23,7 @@ from hedgelock.simulator import (
     loans,
 )
 from hedgelock.simulator.faults import Faults, NoFaults
-from hedgelock.simulator.instruments import CONTRACTS
+from hedgelock.simulator.instruments import listed
 from hedgelock.simulator.limits import Allowance, Limit, RateLimits
 from hedgelock.simulator.market import HOUR_MS, Market
 from hedgelock.simulator.matching import BUY, SELL
@@ -71,7 +71,7 @@ class Venue:
         wait: bool = False, tick_ms: int = TICK_MS, limits_factor: int = 1,
         faults: Faults | None = None,
     ) -> None:  # fmt: skip
-        market = Market(scenario, CONTRACTS, seed, speed, None if wait else now_ms)
+        market = Market(scenario, listed(scenario.prices), seed, speed, None if wait else now_ms)
         market.open(now_ms)
         self.exchange = Exchange(scenario, market, now_ms=now_ms)
         self.streams = Streams(self.exchange)
