@@ -97,13 +97,17 @@ class Venue:
         market, now_ms = self.exchange.market, self.exchange.now_ms
         waiting = market.started_ms is None
         settlement_ms = NEVER_MS if waiting else market.next_settlement_ms(now_ms)
-        return min(self._next_tick_ms, self._next_hour_ms, self._next_interest_ms, settlement_ms)
+        job_ms = self.exchange.next_job_ms() or NEVER_MS
+        return min(
+            self._next_tick_ms, self._next_hour_ms, self._next_interest_ms, settlement_ms, job_ms
+        )
 
     def advance(self, now_ms: int) -> None:
         """Let everything happen that is due by `now_ms`, each at its own instant."""
         x = self.exchange
         while (at_ms := self.next_event_ms()) <= now_ms:
             x.now_ms = at_ms
+            x.run_jobs()
             if x.market.settlement_due(at_ms):
                 funding.settle_funding(x, x.market.settle(at_ms))
             if at_ms >= self._next_hour_ms:
@@ -154,7 +158,9 @@ class Venue:
 
     def _refuse(self, refusal: Refused, allowance: Allowance) -> Response:
         now_ms = self.exchange.now_ms
-        return Response(refusal.code, refusal.message, {}, now_ms, allowance, refusal.ext)
+        return Response(
+            refusal.code, refusal.message, refusal.result, now_ms, allowance, refusal.ext
+        )
 
     def _recentre_books(self) -> None:
         x = self.exchange
