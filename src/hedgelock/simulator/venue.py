@@ -12,12 +12,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from decimal import Decimal
+from typing import Any
 
 from hedgelock.simulator import (
     api_account,
+    api_borrow,
     api_loan,
     api_market,
     api_trade,
+    borrowing,
     funding,
     liquidation,
     loans,
@@ -28,7 +31,7 @@ from hedgelock.simulator.limits import Allowance, Limit, RateLimits
 from hedgelock.simulator.market import HOUR_MS, Market
 from hedgelock.simulator.matching import BUY, SELL
 from hedgelock.simulator.params import Params
-from hedgelock.simulator.routes import PublicHandler, Route
+from hedgelock.simulator.routes import Envelope, PublicHandler, PublicRoute, Route
 from hedgelock.simulator.scenarios import Scenario
 from hedgelock.simulator.state import Event, Exchange, Refused, Row
 from hedgelock.simulator.streams import Streams
@@ -38,6 +41,7 @@ from hedgelock.simulator.trading import fill_maker
 TICK_MS = 100
 INTEREST_MINUTE_MS = 5 * 60_000  # unified borrowings pay at mm:05
 NEVER_MS = 2**62
+
 
 @dataclass(frozen=True, slots=True)
 class Response:
@@ -49,11 +53,24 @@ class Response:
     time_ms: int
     allowance: Allowance
     ext: Row = field(default_factory=dict)
+    envelope: Envelope = Envelope.FULL
+
+    def body(self) -> Row:
+        """The JSON object that goes over the wire."""
+        whole: Row = {"retCode": self.code, "retMsg": self.message, "result": self.result}
+        if self.envelope is Envelope.BARE:
+            return whole
+        if self.envelope is Envelope.FLAT:
+            rest = dict(self.result)
+            return {**whole, "result": rest.pop("list"), **rest}
+        ext: Any = "{}" if self.envelope is Envelope.EXT_TEXT else self.ext
+        return {**whole, "retExtInfo": ext, "time": self.time_ms}
 
 
 PUBLIC: dict[str, PublicHandler] = {**api_market.PUBLIC, **api_loan.PUBLIC}
+PUBLIC_ODD: dict[str, PublicRoute] = {**api_market.ODD}
 PRIVATE: dict[tuple[str, str], Route] = {
-    **api_account.PRIVATE, **api_trade.PRIVATE, **api_loan.PRIVATE,
+    **api_account.PRIVATE, **api_trade.PRIVATE, **api_loan.PRIVATE, **api_borrow.PRIVATE,
 }  # fmt: skip
 SPOT_ORDER_LIMIT = Limit(20)
 
@@ -115,7 +132,7 @@ class Venue:
                 loans.charge_interest(x)
             if at_ms >= self._next_interest_ms:
                 self._next_interest_ms += HOUR_MS
-                liquidation.charge_borrowing(x)
+                borrowing.charge_interest(x)
             if at_ms >= self._next_tick_ms:
                 self._next_tick_ms += self._tick_ms
                 self._tick()
@@ -138,7 +155,9 @@ class Venue:
         try:
             self.faults.before(account or "", method, path, params)
             if public is not None:
-                return Response(0, "OK", public(x, params), x.now_ms, free)
+                odd = PUBLIC_ODD.get(path, PublicRoute())
+                result = public(x, params)
+                return Response(0, odd.message, result, x.now_ms, free, envelope=odd.envelope)
             if owner is None or route is None:
                 raise Refused(10003, "API key is invalid.")
             limit, pool = route.limit, path
@@ -147,7 +166,8 @@ class Venue:
             free = self._limits.admit(owner.name, pool, limit, x.now_ms)
             if free.refused:
                 raise Refused(10006, "Too many visits. Exceeded the API Rate Limit.")
-            return Response(0, route.message, route.handler(x, owner, params), x.now_ms, free)
+            result = route.handler(x, owner, params)
+            return Response(0, route.message, result, x.now_ms, free, envelope=route.envelope)
         except Refused as refusal:
             return self._refuse(refusal, free)
 
