@@ -150,10 +150,11 @@ def test_balances_of_both_pockets(desk):
     assert desk.call("GET", path, accountType="UNIFIED").code == 10001
     rows = desk.get(path, accountType="UNIFIED", coin="USDT,BTC")["balance"]
     assert [r["walletBalance"] for r in rows] == ["5000", "0.1"]
-    one = desk.get("asset/transfer/query-account-coin-balance", accountType="UNIFIED", coin="USDT")[
-        "balance"
-    ]
-    assert (one["walletBalance"], one["transferSafeAmount"]) == ("5000", "5000")
+    path = "asset/transfer/query-account-coin-balance"
+    one = desk.get(path, accountType="UNIFIED", coin="USDT")["balance"]
+    assert (one["walletBalance"], one["transferSafeAmount"]) == ("5000", "")
+    one = desk.get(path, accountType="UNIFIED", coin="USDT", withTransferSafeAmount="1")["balance"]
+    assert one["transferSafeAmount"] == "5000"
 
 
 def test_coins_locked_by_spot_orders_cannot_leave(desk):

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
+from hedgelock.simulator.conditions import Conditions
 from hedgelock.simulator.instruments import Contract
 from hedgelock.simulator.keys import KeyTerms
 from hedgelock.simulator.margin import Exposure, MarginReport, assess
@@ -205,6 +206,11 @@ class Account:
         """Ledger holder of the loan's collateral."""
         return pledged(self.name)
 
+    @property
+    def transit(self) -> str:
+        """Ledger holder of what is on its way between the pockets."""
+        return f"{self.name}/TRANSIT"
+
 
 class Exchange:
     """What every operation of the exchange reads and changes. No I/O, no clock of its own."""
@@ -216,6 +222,7 @@ class Exchange:
         self.received_ns = 0
         self.born = f"{scenario.name}:{market.seed}:{now_ms}"
         self.ledger = Ledger()
+        self.conditions = Conditions()
         self.accounts: dict[str, Account] = {}
         self.by_key: dict[str, Account] = {}
         self.contracts: Mapping[str, Contract] = market.contracts
@@ -224,7 +231,6 @@ class Exchange:
         self.outbox: list[Event] = []
         self.wanted: set[tuple[str, str]] = set()  # public (category, topic) with an audience
         self.sequence = 1_000_000
-        self.col_res = "0"  # the loan platform's room for collateral: "0", "1" or "2" (none)
         self.loan_pool: dict[str, Decimal] = {}  # coins left to lend; absent = no limit
         self.loan_processing_ms = 0  # loan actions stay "processing" for so long
         self.transfer_processing_ms = 0  # transfers stay PENDING for so long

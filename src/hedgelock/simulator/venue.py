@@ -16,6 +16,7 @@ from typing import Any
 
 from hedgelock.simulator import (
     api_account,
+    api_asset,
     api_borrow,
     api_loan,
     api_market,
@@ -70,7 +71,8 @@ class Response:
 PUBLIC: dict[str, PublicHandler] = {**api_market.PUBLIC, **api_loan.PUBLIC}
 PUBLIC_ODD: dict[str, PublicRoute] = {**api_market.ODD}
 PRIVATE: dict[tuple[str, str], Route] = {
-    **api_account.PRIVATE, **api_trade.PRIVATE, **api_loan.PRIVATE, **api_borrow.PRIVATE,
+    **api_account.PRIVATE, **api_asset.PRIVATE, **api_trade.PRIVATE, **api_loan.PRIVATE,
+    **api_borrow.PRIVATE,
 }  # fmt: skip
 SPOT_ORDER_LIMIT = Limit(20)
 
