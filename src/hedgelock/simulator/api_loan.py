@@ -8,7 +8,7 @@ from decimal import Decimal
 from hedgelock.simulator import loans
 from hedgelock.simulator.money import ZERO, text
 from hedgelock.simulator.params import Params, amount, limit, need, optional, page
-from hedgelock.simulator.routes import LOAN_READ, LOAN_WRITE, PublicHandler, Route
+from hedgelock.simulator.routes import LOAN_READ, LOAN_WRITE, Route
 from hedgelock.simulator.state import Account, Exchange, Refused, Row
 
 
@@ -111,7 +111,6 @@ def adjustment_history(x: Exchange, a: Account, params: Params) -> Row:
 
 
 LOAN, FLEX = "/v5/crypto-loan-common", "/v5/crypto-loan-flexible"
-PUBLIC: dict[str, PublicHandler] = {}
 PRIVATE: dict[tuple[str, str], Route] = {
     ("GET", f"{LOAN}/position"): Route(position, LOAN_READ, "ok"),
     ("GET", f"{LOAN}/max-collateral-amount"): Route(reducible, LOAN_READ, "ok"),

@@ -9,6 +9,13 @@ from hedgelock.simulator.margin import loan_to_value, tiered
 from hedgelock.simulator.money import HOUSE, INSURANCE, LENDER, ZERO, grain, text
 from hedgelock.simulator.state import Account, Debt, Exchange, Refused, Row
 
+LENDABLE = ("USDT", "USDC")
+LOAN_MAX = Decimal(8_000_000)  # coins that one account may owe
+FIXED_RATES = {
+    7: Decimal("0.035"), 14: Decimal("0.038"), 30: Decimal("0.04"), 90: Decimal("0.048"),
+    180: Decimal("0.055"),
+}  # fmt: skip
+"""Terms of a fixed loan in days, and the least annual rate that finds a lender."""
 RATIO_DIGITS = Decimal("0.000001")
 
 

@@ -101,3 +101,14 @@ def page(
             return picked, f"{number + 1}%3A1%2C{number}%3A1"
         picked.append(rows[number])
     return picked, ""
+
+
+def forward(rows: Sequence[T], params: Params, *, size: int) -> tuple[list[T], str]:
+    """A page of `rows` in their own order and the cursor of the next page ("" at the end)."""
+    cursor = optional(params, "cursor")
+    found = CURSOR.fullmatch(cursor)
+    if cursor and not found:
+        raise Refused(10001, "params error: cursor invalid")
+    start = int(found[1]) if found else 0
+    end = start + size
+    return list(rows[start:end]), f"{end}%3A0%2C{start}%3A0" if end < len(rows) else ""

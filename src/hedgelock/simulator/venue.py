@@ -20,6 +20,8 @@ from hedgelock.simulator import (
     api_borrow,
     api_loan,
     api_market,
+    api_rates,
+    api_reference,
     api_trade,
     borrowing,
     funding,
@@ -68,8 +70,10 @@ class Response:
         return {**whole, "retExtInfo": ext, "time": self.time_ms}
 
 
-PUBLIC: dict[str, PublicHandler] = {**api_market.PUBLIC, **api_loan.PUBLIC}
-PUBLIC_ODD: dict[str, PublicRoute] = {**api_market.ODD}
+PUBLIC: dict[str, PublicHandler] = {
+    **api_market.PUBLIC, **api_reference.PUBLIC, **api_rates.PUBLIC,
+}  # fmt: skip
+PUBLIC_ODD: dict[str, PublicRoute] = {**api_reference.ODD, **api_rates.ODD}
 PRIVATE: dict[tuple[str, str], Route] = {
     **api_account.PRIVATE, **api_asset.PRIVATE, **api_trade.PRIVATE, **api_loan.PRIVATE,
     **api_borrow.PRIVATE,
