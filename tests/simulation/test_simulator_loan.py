@@ -58,7 +58,7 @@ def test_borrow_up_to_the_initial_ltv_into_fund(desk):
     desk.post(borrow, loanCurrency="USDT", loanAmount="2000", collateralList=pledge)
     assert loan(desk)["collateralList"][0]["amount"] == "1.05"
     assert desk.call("POST", borrow, loanCurrency="BTC", loanAmount="1").code == 148001
-    assert desk.call("POST", borrow, loanCurrency="USDT", loanAmount="0.5").code == 148006
+    assert desk.call("POST", borrow, loanCurrency="USDT", loanAmount="0.5").code == 148002
 
 
 def test_collateral_is_added_and_taken_back(desk):

@@ -129,6 +129,12 @@ class Debt:
         """What must be repaid."""
         return self.principal + self.interest
 
+    def pay(self, amount: Decimal) -> None:
+        """Take a repayment, interest first."""
+        charge = min(self.interest, amount)
+        self.interest -= charge
+        self.principal -= amount - charge
+
 
 @dataclass(slots=True)
 class FixedLoan:
@@ -144,13 +150,24 @@ class FixedLoan:
     borrowed_ms: int
     due_ms: int
     repay_type: str  # "1": repaid from FUND when due, "2": turned into a flexible loan
+    borrowed: Decimal  # principal at the start
     penalty: Decimal = ZERO
     interest_paid: Decimal = ZERO
+    overdue: bool = False
 
     @property
     def total(self) -> Decimal:
         """What must be repaid."""
         return self.principal + self.interest + self.penalty
+
+    def pay(self, amount: Decimal) -> None:
+        """Take a repayment: penalty first, then interest, then principal."""
+        fine = min(self.penalty, amount)
+        charge = min(self.interest, amount - fine)
+        self.penalty -= fine
+        self.interest -= charge
+        self.interest_paid += fine + charge
+        self.principal -= amount - fine - charge
 
 
 @dataclass(slots=True)
@@ -184,7 +201,7 @@ class Account:
     fixed_loans: list[FixedLoan] = field(default_factory=list)
     fixed_orders: list[Row] = field(default_factory=list)
     fixed_repayments: list[Row] = field(default_factory=list)
-    loan_busy: set[str] = field(default_factory=set)  # coins of loan actions in progress
+    loan_busy: bool = False  # a loan action is being processed
     fees_usd: Decimal = ZERO
     fills: int = 0
     ltv_max: Decimal = ZERO
