@@ -138,36 +138,33 @@ class Debt:
 
 @dataclass(slots=True)
 class FixedLoan:
-    """A fixed-term loan; `interest` is owed in full from the start, `penalty` grows when late."""
+    """A fixed-term loan; the whole term's interest was paid out of the loan when it began."""
 
     loan_id: str
     order_id: str
     coin: str
-    principal: Decimal
-    interest: Decimal
+    borrowed: Decimal  # principal at the start
+    principal: Decimal  # what is left of it
+    interest_paid: Decimal
     annual_rate: Decimal
     term_days: int
     borrowed_ms: int
     due_ms: int
-    repay_type: str  # "1": repaid from FUND when due, "2": turned into a flexible loan
-    borrowed: Decimal  # principal at the start
-    penalty: Decimal = ZERO
-    interest_paid: Decimal = ZERO
-    overdue: bool = False
+    repay_type: str  # "1": repaid from FUND when due, "2": turned into a flexible debt
+    penalty: Decimal = ZERO  # grows while the loan is overdue
+    renewed: bool = False
 
     @property
     def total(self) -> Decimal:
         """What must be repaid."""
-        return self.principal + self.interest + self.penalty
+        return self.principal + self.penalty
 
     def pay(self, amount: Decimal) -> None:
-        """Take a repayment: penalty first, then interest, then principal."""
+        """Take a repayment, penalty first."""
         fine = min(self.penalty, amount)
-        charge = min(self.interest, amount - fine)
         self.penalty -= fine
-        self.interest -= charge
-        self.interest_paid += fine + charge
-        self.principal -= amount - fine - charge
+        self.interest_paid += fine
+        self.principal -= amount - fine
 
 
 @dataclass(slots=True)
@@ -201,6 +198,7 @@ class Account:
     fixed_loans: list[FixedLoan] = field(default_factory=list)
     fixed_orders: list[Row] = field(default_factory=list)
     fixed_repayments: list[Row] = field(default_factory=list)
+    fixed_renewals: list[Row] = field(default_factory=list)
     loan_busy: bool = False  # a loan action is being processed
     fees_usd: Decimal = ZERO
     fills: int = 0

@@ -18,6 +18,7 @@ from hedgelock.simulator import (
     api_account,
     api_asset,
     api_borrow,
+    api_fixed_loan,
     api_loan,
     api_market,
     api_rates,
@@ -71,12 +72,12 @@ class Response:
 
 
 PUBLIC: dict[str, PublicHandler] = {
-    **api_market.PUBLIC, **api_reference.PUBLIC, **api_rates.PUBLIC,
+    **api_market.PUBLIC, **api_reference.PUBLIC, **api_rates.PUBLIC, **api_fixed_loan.PUBLIC,
 }  # fmt: skip
-PUBLIC_ODD: dict[str, PublicRoute] = {**api_reference.ODD, **api_rates.ODD}
+PUBLIC_ODD: dict[str, PublicRoute] = {**api_reference.ODD, **api_rates.ODD, **api_fixed_loan.ODD}
 PRIVATE: dict[tuple[str, str], Route] = {
     **api_account.PRIVATE, **api_asset.PRIVATE, **api_trade.PRIVATE, **api_loan.PRIVATE,
-    **api_borrow.PRIVATE,
+    **api_borrow.PRIVATE, **api_fixed_loan.PRIVATE,
 }  # fmt: skip
 SPOT_ORDER_LIMIT = Limit(20)
 
