@@ -178,6 +178,11 @@ def api_key(x: Exchange, a: Account, params: Params) -> Row:
     }  # fmt: skip
 
 
+def member_type(x: Exchange, a: Account, params: Params) -> Row:
+    """GET user/get-member-type: the pockets of the account."""
+    return {"accounts": [{"uid": str(a.uid), "accountType": ["UNIFIED", "FUND"]}]}
+
+
 def account_instruments(x: Exchange, a: Account, params: Params) -> Row:
     """GET account/instruments-info: the public rows; this account has no limits of its own."""
     return api_market.instruments(x, params)
@@ -197,5 +202,6 @@ PRIVATE: dict[tuple[str, str], Route] = {
     ("GET", f"{ACCOUNT}/transaction-log"): Route(transaction_log, Limit(25)),
     ("GET", f"{ACCOUNT}/withdrawal"): Route(withdrawal, READ, "request.success"),
     ("GET", f"{ACCOUNT}/instruments-info"): Route(account_instruments, WRITE),
+    ("GET", "/v5/user/get-member-type"): Route(member_type, WRITE, ""),
     ("GET", "/v5/user/query-api"): Route(api_key, WRITE, ""),
 }

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from hedgelock.simulator import fixed_loans
 from hedgelock.simulator.api_loan import history, pledge_of
+from hedgelock.simulator.debts import FixedLoan
 from hedgelock.simulator.loans import FIXED_RATES, LENDABLE, LOAN_MAX
 from hedgelock.simulator.money import text
 from hedgelock.simulator.params import Params, amount, limit, need, optional, whole
 from hedgelock.simulator.routes import LOAN_READ, LOAN_WRITE, PublicHandler, PublicRoute, Route
-from hedgelock.simulator.state import Account, Exchange, FixedLoan, Refused, Row
+from hedgelock.simulator.state import Account, Exchange, Refused, Row
 
 
 def borrow(x: Exchange, a: Account, params: Params) -> Row:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 
+from hedgelock.simulator.debts import Debt, FixedLoan
 from hedgelock.simulator.loan_actions import (
     check_lendable,
     check_pledge,
@@ -21,7 +22,7 @@ from hedgelock.simulator.loan_actions import (
 )
 from hedgelock.simulator.loans import FIXED_RATES, fixed_row, sell_collateral
 from hedgelock.simulator.money import LENDER, ZERO, grain, text
-from hedgelock.simulator.state import Account, Debt, Exchange, FixedLoan, Refused, Row
+from hedgelock.simulator.state import Account, Exchange, Refused, Row
 
 HOUR_MS, DAY_MS = 3_600_000, 86_400_000
 GRACE_MS = DAY_MS

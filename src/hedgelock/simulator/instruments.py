@@ -187,6 +187,7 @@ def instrument_row(contract: Contract, *, interval_h: int) -> dict[str, Any]:
             },
             "priceFilter": {"tickSize": text(c.tick)},
             "riskParameters": {"priceLimitRatioX": "0.01", "priceLimitRatioY": "0.01"},
+            "symbolType": "",
         }  # fmt: skip
     name = "InversePerpetual" if c.is_inverse else "LinearPerpetual"
     digits = c.price_digits

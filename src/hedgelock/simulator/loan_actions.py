@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from decimal import ROUND_DOWN, Decimal
 
+from hedgelock.simulator.debts import Debt
 from hedgelock.simulator.loans import (
     LENDABLE,
     LOAN_MAX,
@@ -19,7 +20,7 @@ from hedgelock.simulator.loans import (
 )
 from hedgelock.simulator.margin import loan_to_value
 from hedgelock.simulator.money import LENDER, ZERO, text
-from hedgelock.simulator.state import Account, Debt, Exchange, Refused, Row
+from hedgelock.simulator.state import Account, Exchange, Refused, Row
 
 STEP = Decimal("0.00000001")
 

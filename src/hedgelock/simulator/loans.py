@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from decimal import Decimal
 
+from hedgelock.simulator.debts import FixedLoan
 from hedgelock.simulator.margin import loan_to_value, tiered
 from hedgelock.simulator.money import HOUSE, INSURANCE, LENDER, ZERO, grain, text
-from hedgelock.simulator.state import Account, Exchange, FixedLoan, Row
+from hedgelock.simulator.state import Account, Exchange, Row
 
 LENDABLE = ("USDT", "USDC")
 LOAN_MAX = Decimal(8_000_000)  # coins that one account may owe

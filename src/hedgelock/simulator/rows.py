@@ -45,11 +45,11 @@ def order_row(order: Order, *, pushed: bool = False) -> Row:
         "closeOnTrigger": order.close_on_trigger, "placeType": "", "smpType": "None",
         "smpGroup": 0, "smpOrderId": "", "createdTime": str(order.created_ms),
         "updatedTime": str(order.updated_ms),
+        "slippageToleranceType": "UNKNOWN", "slippageTolerance": "", "extraFees": "",
     }  # fmt: skip
     if pushed:
         row |= {
-            "category": c.category, "closedPnl": "0", "feeCurrency": "",
-            "slippageToleranceType": "UNKNOWN", "slippageTolerance": "", "rpiTakerAccess": False,
+            "category": c.category, "closedPnl": "0", "feeCurrency": "", "rpiTakerAccess": False,
         }  # fmt: skip
     return row
 

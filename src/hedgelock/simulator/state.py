@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import heapq
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -11,7 +10,9 @@ from decimal import Decimal
 from typing import Any
 
 from hedgelock.simulator.conditions import Conditions
+from hedgelock.simulator.debts import Debt, FixedLoan
 from hedgelock.simulator.instruments import Contract
+from hedgelock.simulator.jobs import Jobs
 from hedgelock.simulator.keys import KeyTerms
 from hedgelock.simulator.margin import Exposure, MarginReport, assess
 from hedgelock.simulator.market import Market
@@ -118,56 +119,6 @@ class Order:
 
 
 @dataclass(slots=True)
-class Debt:
-    """A flexible loan in one coin."""
-
-    principal: Decimal = ZERO
-    interest: Decimal = ZERO
-
-    @property
-    def total(self) -> Decimal:
-        """What must be repaid."""
-        return self.principal + self.interest
-
-    def pay(self, amount: Decimal) -> None:
-        """Take a repayment, interest first."""
-        charge = min(self.interest, amount)
-        self.interest -= charge
-        self.principal -= amount - charge
-
-
-@dataclass(slots=True)
-class FixedLoan:
-    """A fixed-term loan; the whole term's interest was paid out of the loan when it began."""
-
-    loan_id: str
-    order_id: str
-    coin: str
-    borrowed: Decimal  # principal at the start
-    principal: Decimal  # what is left of it
-    interest_paid: Decimal
-    annual_rate: Decimal
-    term_days: int
-    borrowed_ms: int
-    due_ms: int
-    repay_type: str  # "1": repaid from FUND when due, "2": turned into a flexible debt
-    penalty: Decimal = ZERO  # grows while the loan is overdue
-    renewed: bool = False
-
-    @property
-    def total(self) -> Decimal:
-        """What must be repaid."""
-        return self.principal + self.penalty
-
-    def pay(self, amount: Decimal) -> None:
-        """Take a repayment, penalty first."""
-        fine = min(self.penalty, amount)
-        self.penalty -= fine
-        self.interest_paid += fine
-        self.principal -= amount - fine
-
-
-@dataclass(slots=True)
 class Account:
     """One account; balances live in the ledger under its pockets' names."""
 
@@ -250,7 +201,7 @@ class Exchange:
         self.loan_processing_ms = 0  # loan actions stay "processing" for so long
         self.transfer_processing_ms = 0  # transfers stay PENDING for so long
         self._serial = 0
-        self._jobs: list[tuple[int, int, Callable[[], None]]] = []
+        self.jobs = Jobs()
 
     def serial(self) -> int:
         """Next serial number."""
@@ -269,20 +220,8 @@ class Exchange:
         return self.sequence
 
     def later(self, delay_ms: int, action: Callable[[], None]) -> None:
-        """Run `action` in `delay_ms`; at once for 0. Jobs of one instant keep their order."""
-        if delay_ms <= 0:
-            action()
-            return
-        heapq.heappush(self._jobs, (self.now_ms + delay_ms, self.serial(), action))
-
-    def next_job_ms(self) -> int | None:
-        """When the next job is due; None without jobs."""
-        return self._jobs[0][0] if self._jobs else None
-
-    def run_jobs(self) -> None:
-        """Run the jobs that are due now."""
-        while self._jobs and self._jobs[0][0] <= self.now_ms:
-            heapq.heappop(self._jobs)[2]()
+        """Run `action` in `delay_ms` of exchange time; at once for 0."""
+        self.jobs.add(self.now_ms, delay_ms, action)
 
     def add_account(self, setup: AccountSetup) -> Account:
         """Open an account and deposit its pockets."""

@@ -121,7 +121,7 @@ class Venue:
         market, now_ms = self.exchange.market, self.exchange.now_ms
         waiting = market.started_ms is None
         settlement_ms = NEVER_MS if waiting else market.next_settlement_ms(now_ms)
-        job_ms = self.exchange.next_job_ms() or NEVER_MS
+        job_ms = self.exchange.jobs.next_ms() or NEVER_MS
         return min(
             self._next_tick_ms, self._next_hour_ms, self._next_interest_ms, settlement_ms, job_ms
         )
@@ -131,7 +131,7 @@ class Venue:
         x = self.exchange
         while (at_ms := self.next_event_ms()) <= now_ms:
             x.now_ms = at_ms
-            x.run_jobs()
+            x.jobs.run(at_ms)
             if x.market.settlement_due(at_ms):
                 funding.settle_funding(x, x.market.settle(at_ms))
             if at_ms >= self._next_hour_ms:
