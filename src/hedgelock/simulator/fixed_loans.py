@@ -20,7 +20,7 @@ from hedgelock.simulator.loan_actions import (
     pay_out,
     refuse_conflict,
 )
-from hedgelock.simulator.loans import FIXED_RATES, fixed_row, sell_collateral
+from hedgelock.simulator.loans import FIXED_RATES, book_repayment, sell_collateral
 from hedgelock.simulator.money import LENDER, ZERO, grain, text
 from hedgelock.simulator.state import Account, Exchange, Refused, Row
 
@@ -28,7 +28,7 @@ HOUR_MS, DAY_MS = 3_600_000, 86_400_000
 GRACE_MS = DAY_MS
 PENALTY_FACTOR = 3
 YEAR_DAYS = 365
-AUTO, OVERDUE, BY_CURRENCY, TO_FLEXIBLE = 3, 4, 7, 8  # types of repayment
+BY_USER, AUTO, OVERDUE, BY_CURRENCY, TO_FLEXIBLE = 1, 3, 4, 7, 8  # types of repayment
 
 
 def order(
@@ -93,8 +93,7 @@ def _fall_due(x: Exchange, account: Account, loan: FixedLoan) -> None:
     if loan.repay_type == "2":
         amount = loan.total
         account.debts.setdefault(loan.coin, Debt()).principal += amount
-        loan.pay(amount)
-        fixed_row(x, account, loan, amount=amount, kind=TO_FLEXIBLE)["repayStatus"] = 1
+        book_repayment(x, account, loan.coin, loan, amount=amount, kind=TO_FLEXIBLE)
         return
     _collect(x, account, loan, kind=AUTO)
     if loan.total:
@@ -117,8 +116,7 @@ def _collect(x: Exchange, account: Account, loan: FixedLoan, *, kind: int) -> No
     amount = min(loan.total, max(ZERO, x.ledger.balance(account.fund, loan.coin)))
     if amount:
         x.ledger.move(loan.coin, amount, source=account.fund, target=LENDER)
-        loan.pay(amount)
-        fixed_row(x, account, loan, amount=amount, kind=kind)["repayStatus"] = 1
+        book_repayment(x, account, loan.coin, loan, amount=amount, kind=kind)
 
 
 def status(x: Exchange, loan: FixedLoan) -> int:
@@ -149,9 +147,7 @@ def repay(x: Exchange, account: Account, loans: list[FixedLoan]) -> str:
     for loan in loans:
         due = loan.total
         x.ledger.move(coin, due, source=account.fund, target=LENDER)
-        loan.pay(due)
-        row = fixed_row(x, account, loan, amount=due, kind=1)
-        row["repayStatus"], repay_id = 1, row["repayId"]
+        repay_id = book_repayment(x, account, coin, loan, amount=due, kind=BY_USER)
     return repay_id
 
 
@@ -168,8 +164,7 @@ def repay_with_collateral(
         part = min(amount, loan.total)
         if part > 0:
             paid = sell_collateral(x, account, coin, amount=part, order=collateral)
-            loan.pay(paid)
-            fixed_row(x, account, loan, amount=paid, kind=BY_CURRENCY)["repayStatus"] = 1
+            book_repayment(x, account, coin, loan, amount=paid, kind=BY_CURRENCY)
             amount -= paid
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from decimal import Decimal
 
-from hedgelock.simulator.debts import FixedLoan
+from hedgelock.simulator.debts import Debt, FixedLoan
 from hedgelock.simulator.margin import loan_to_value, tiered
 from hedgelock.simulator.money import HOUSE, INSURANCE, LENDER, ZERO, grain, text
 from hedgelock.simulator.state import Account, Exchange, Row
@@ -34,6 +34,13 @@ def debts(account: Account) -> dict[str, tuple[Decimal, Decimal]]:
             flexible, fixed = found.get(loan.coin, (ZERO, ZERO))
             found[loan.coin] = (flexible, fixed + loan.total)
     return found
+
+
+def obligations(account: Account) -> list[tuple[str, Debt | FixedLoan]]:
+    """Every open debt and its coin, flexible ones first."""
+    found: list[tuple[str, Debt | FixedLoan]] = [*account.debts.items()]
+    found += [(loan.coin, loan) for loan in account.fixed_loans]
+    return [(coin, debt) for coin, debt in found if debt.total]
 
 
 def debt_usd(x: Exchange, account: Account) -> Decimal:
@@ -88,7 +95,7 @@ def collateral_reducible(x: Exchange, account: Account, coin: str) -> Decimal:
 
 def liquidate(x: Exchange, account: Account) -> bool:
     """Liquidate a loan at its limit: debt and fee in collateral, the rest to FUND."""
-    if not account.debts and not account.fixed_loans:
+    if not obligations(account):
         return False
     level = ltv(x, account)
     account.ltv_max = max(account.ltv_max, min(level, Decimal(999)))
@@ -96,18 +103,12 @@ def liquidate(x: Exchange, account: Account) -> bool:
         return False
     account.loan_liquidated_ms = x.now_ms
     everything = list(x.ledger.coins(account.pledged))
-    for coin, debt in account.debts.items():
-        if debt.total:
-            owed = debt.total
-            _take_collateral(x, account, coin, owed=owed, order=everything)
-            debt.pay(owed)
-            repayment_row(x, account, coin, amount=owed, kind=2)["repayStatus"] = 1
-    for loan in account.fixed_loans:
-        if loan.total:
-            owed = loan.total
-            _take_collateral(x, account, loan.coin, owed=owed, order=everything)
-            loan.pay(owed)
-            fixed_row(x, account, loan, amount=owed, kind=2)["repayStatus"] = 1
+    for coin, debt in obligations(account):
+        owed = debt.total
+        paid = sell_collateral(x, account, coin, amount=owed, order=everything)
+        if paid < owed:  # the lender is made whole, the insurance pays the gap
+            x.ledger.move(coin, owed - paid, source=INSURANCE, target=LENDER)
+        book_repayment(x, account, coin, debt, amount=owed, kind=2)
     for coin, rest in x.ledger.coins(account.pledged).items():
         x.ledger.move(coin, rest, source=account.pledged, target=account.fund)
     return True
@@ -134,13 +135,17 @@ def sell_collateral(
     return amount - missing
 
 
-def _take_collateral(
-    x: Exchange, account: Account, coin: str, *, owed: Decimal, order: list[str]
-) -> None:
-    """Repay the lender out of collateral; the insurance pays what that does not cover."""
-    paid = sell_collateral(x, account, coin, amount=owed, order=order)
-    if paid < owed:
-        x.ledger.move(coin, owed - paid, source=INSURANCE, target=LENDER)
+def book_repayment(
+    x: Exchange, account: Account, coin: str, debt: Debt | FixedLoan, *, amount: Decimal, kind: int
+) -> str:
+    """Take a repayment off a debt and into the history; returns its id."""
+    debt.pay(amount)
+    if isinstance(debt, FixedLoan):
+        row = fixed_row(x, account, debt, amount=amount, kind=kind)
+    else:
+        row = repayment_row(x, account, coin, amount=amount, kind=kind)
+    row["repayStatus"] = 1
+    return str(row["repayId"])
 
 
 def repayment_row(x: Exchange, account: Account, coin: str, *, amount: Decimal, kind: int) -> Row:
