@@ -189,7 +189,9 @@ def test_order_entry_answers_have_the_recorded_shape(world, shared):
             **sent, "reqId": world.new("req"), "args": [ASKS["POST", path](world)],
             "header": {**sent["header"], "X-BAPI-TIMESTAMP": str(world.now_ms)},
         }  # fmt: skip
-        ours = session.enter(account, message, now_ms=world.now_ms) | {"connId": "added by the socket"}
+        ours = session.enter(account, message, now_ms=world.now_ms) | {
+            "connId": "added by the socket"
+        }
         assert ours["retCode"] == 0, ours
         assert unexcused(theirs, ours) == [], file.stem
         compared += 1

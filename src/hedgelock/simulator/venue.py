@@ -176,18 +176,21 @@ class Venue:
             result = route.handler(x, owner, params)
             return Response(0, route.message, result, x.now_ms, free, envelope=route.envelope)
         except Refused as refusal:
-            return self._refuse(refusal, free)
+            odd = route.envelope if route is not None else Envelope.FULL
+            return self._refuse(refusal, free, odd)
 
     def drain(self) -> list[Event]:
         """Take the events that have happened since the last call."""
         events, self.exchange.outbox = self.exchange.outbox, []
         return self.faults.pushed(events)
 
-    def _refuse(self, refusal: Refused, allowance: Allowance) -> Response:
-        now_ms = self.exchange.now_ms
+    def _refuse(
+        self, refusal: Refused, allowance: Allowance, envelope: Envelope = Envelope.FULL
+    ) -> Response:
         return Response(
-            refusal.code, refusal.message, refusal.result, now_ms, allowance, refusal.ext
-        )
+            refusal.code, refusal.message, refusal.result, self.exchange.now_ms, allowance,
+            refusal.ext, envelope,
+        )  # fmt: skip
 
     def _recentre_books(self) -> None:
         x = self.exchange
