@@ -38,7 +38,7 @@ def scenario() -> Scenario:
         calm,
         name="payloads",
         prices={base: ((0, price),) for base, price in prices.items()},
-        funding={base: ((0, 0.0001),) for base in prices},
+        funding=dict.fromkeys(prices, ((0, 0.0001),)),
         settlements_s=(30,),
         accounts=(owner,),
         loan=replace(calm.loan, collateral_ratio=RATIOS),
@@ -84,7 +84,7 @@ class World:
 
     def frames(self, topic: str) -> list[dict[str, Any]]:
         """Frames pushed on a topic."""
-        base = topic if "." in topic and topic != "execution.fast" else topic.split(".")[0]
+        base = topic if "." in topic and topic != "execution.fast" else topic.split(".", maxsplit=1)[0]
         found = []
         for event in self.events:
             if event.topic == base:
@@ -149,7 +149,7 @@ def _batch(*names: str) -> Ask:
         rows = []
         for _ in range(2):
             row = {"symbol": "BTCUSDT", "orderId": world.order()["orderId"]}
-            rows.append(row | {name: "60950" for name in names})
+            rows.append(row | dict.fromkeys(names, "60950"))
         return {"category": "linear", "request": rows}
 
     return ask

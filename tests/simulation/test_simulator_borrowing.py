@@ -1,5 +1,6 @@
 """Borrowing in the unified pocket: by hand and by itself, its margin, its interest, repaying it."""
 
+import itertools
 from dataclasses import replace
 from decimal import Decimal as D
 
@@ -354,7 +355,7 @@ def test_borrow_rates_of_the_past_are_hourly(desk):
     assert len(rows) == 168
     stamps = [r["timestamp"] for r in rows]
     assert stamps == sorted(stamps, reverse=True)
-    assert {a - b for a, b in zip(stamps, stamps[1:], strict=False)} == {HOUR}
+    assert {a - b for a, b in itertools.pairwise(stamps)} == {HOUR}
     some = desk.get(
         "spot-margin-trade/interest-rate-history", currency="USDT",
         startTime=stamps[5], endTime=stamps[3],

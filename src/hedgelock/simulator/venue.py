@@ -176,8 +176,8 @@ class Venue:
             result = route.handler(x, owner, params)
             return Response(0, route.message, result, x.now_ms, free, envelope=route.envelope)
         except Refused as refusal:
-            odd = route.envelope if route is not None else Envelope.FULL
-            return self._refuse(refusal, free, odd)
+            wrap = route.envelope if route is not None else Envelope.FULL
+            return self._refuse(refusal, free, wrap)
 
     def drain(self) -> list[Event]:
         """Take the events that have happened since the last call."""
