@@ -289,7 +289,7 @@ async def test_ccxt_borrows_repays_and_transfers(market):
         with pytest.raises(ccxt.ExchangeError, match="10017"):
             await x.private_get_v5_ins_loan_product_infos()
         assert (await x.fetch_trading_fees())["XRP/USDT:USDT"]["taker"] == 0.00055
-        assert (await x.fetch_trading_fees({"type": "spot"}))["ETH/USDT"]["taker"] == 0.001
+        assert (await x.fetch_trading_fee("ETH/USDT"))["taker"] == 0.001
         assert all(total == 0 for total in server.venue.exchange.ledger.totals().values())
 
 
