@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
+from hedgelock.simulator.conditions import Conditions
 from hedgelock.simulator.instruments import CONTRACTS, Contract
 from hedgelock.simulator.margin import Exposure, MarginReport, assess
 from hedgelock.simulator.market import Market
@@ -177,6 +178,7 @@ class Exchange:
         self.received_ns = 0
         self.born = f"{scenario.name}:{market.seed}:{now_ms}"
         self.ledger = Ledger()
+        self.conditions = Conditions()
         self.accounts: dict[str, Account] = {}
         self.by_key: dict[str, Account] = {}
         self.contracts: Mapping[str, Contract] = CONTRACTS
