@@ -5,7 +5,7 @@ from decimal import Decimal as D
 
 import pytest
 
-from hedgelock.simulator.market import along
+from hedgelock.simulator.paths import Corners
 
 T0 = 1_700_000_000_000
 
@@ -82,6 +82,6 @@ def test_history_and_ticker_follow_the_settlement(desk):
 
 def test_a_path_is_straight_between_its_corners():
     path = ((10, 100.0), (20, 200.0), (40, 0.0))
-    assert [along(path, at) for at in (0, 10, 15, 20, 30, 40, 99)] == [
+    assert [Corners(path).at(at) for at in (0, 10, 15, 20, 30, 40, 99)] == [
         100.0, 100.0, 150.0, 200.0, 100.0, 0.0, 0.0,
     ]  # fmt: skip

@@ -52,10 +52,11 @@ def server_time(x: Exchange, params: Params) -> Row:
 
 def instruments(x: Exchange, params: Params) -> Row:
     """GET market/instruments-info."""
-    hours = x.scenario.funding_interval_h
     rows = []
     if optional(params, "status") in {"", "Trading"}:
-        rows = [instrument_row(c, interval_h=hours) for c in listed(x, params)]
+        for c in listed(x, params):
+            clock = x.market.lines[c.key].clock
+            rows.append(instrument_row(c, interval_h=clock.interval_h, funding_cap=clock.cap))
     return {"category": category(params), "list": rows, "nextPageCursor": ""}
 
 
@@ -78,12 +79,13 @@ def ticker_row(x: Exchange, c: Contract) -> Row:
         row["usdIndexPrice"] = row.pop("indexPrice")
         del row["markPrice"], row["prevPrice1h"]
         return row
+    clock = x.market.lines[c.key].clock
     return row | {
         "openInterest": "49237.372", "openInterestValue": "3282488184.17",
         "singleOpenInterest": "24618.686", "singleOpenInterestValue": "1641244092.08",
-        "fundingRate": text(x.market.rates[c.base]),
-        "nextFundingTime": str(x.market.next_settlement_ms(x.now_ms)),
-        "fundingIntervalHour": str(x.scenario.funding_interval_h), "fundingCap": "0.005",
+        "fundingRate": text(x.market.rate(c.key, x.now_ms)),
+        "nextFundingTime": str(x.market.next_settlement_ms(x.now_ms, c.key)),
+        "fundingIntervalHour": str(clock.interval_h), "fundingCap": text(clock.cap),
         "predictedDeliveryPrice": "", "basisRate": "", "basis": "", "basisRateYear": "",
         "deliveryFeeRate": "", "deliveryTime": "0", "preOpenPrice": "", "preQty": "",
         "curPreListingPhase": "",
@@ -103,10 +105,9 @@ def funding_history(x: Exchange, params: Params) -> Row:
         raise Refused(10001, "params error: endTime is required with startTime")
     rows = [
         {
-            "symbol": c.symbol, "fundingRate": text(rates[c.base]),
-            "fundingRateTimestamp": str(at_ms),
+            "symbol": c.symbol, "fundingRate": text(rate), "fundingRateTimestamp": str(at_ms),
         }
-        for at_ms, rates in reversed(x.market.settled)
+        for at_ms, rate in reversed(x.market.lines[c.key].clock.history)
         if start <= at_ms <= end
     ]  # fmt: skip
     return {"category": c.category, "list": rows[: limit(params, default=200, most=200)]}

@@ -135,7 +135,9 @@ CONTRACTS: dict[str, Contract] = {
 PERPETUALS = tuple(c for c in CONTRACTS.values() if not c.is_spot)
 
 
-def instrument_row(contract: Contract, *, interval_h: int) -> dict[str, Any]:
+def instrument_row(
+    contract: Contract, *, interval_h: int, funding_cap: Decimal
+) -> dict[str, Any]:
     """The row of /v5/market/instruments-info."""
     c = contract
     if c.is_spot:
@@ -171,7 +173,7 @@ def instrument_row(contract: Contract, *, interval_h: int) -> dict[str, Any]:
         },
         "unifiedMarginTrade": True, "fundingInterval": interval_h * 60,
         "copyTrading": "none" if c.is_inverse else "both",
-        "upperFundingRate": "0.00375", "lowerFundingRate": "-0.00375",
+        "upperFundingRate": text(funding_cap), "lowerFundingRate": text(-funding_cap),
         "isPreListing": False, "preListingInfo": None,
         "riskParameters": {"priceLimitRatioX": "0.01", "priceLimitRatioY": "0.02"},
         "symbolType": "", "displayName": "", "forbidUplWithdrawal": False,

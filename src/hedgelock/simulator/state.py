@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
 from hedgelock.simulator.conditions import Conditions
-from hedgelock.simulator.instruments import CONTRACTS, Contract
+from hedgelock.simulator.instruments import Contract
 from hedgelock.simulator.margin import Exposure, MarginReport, assess
 from hedgelock.simulator.market import Market
 from hedgelock.simulator.matching import BUY, Book
 from hedgelock.simulator.money import ONE, OUTSIDE, ZERO, Ledger, fund, pledged, text, unified
+from hedgelock.simulator.prints import Prints
 from hedgelock.simulator.scenarios import AccountSetup, Scenario
 
 Row = dict[str, Any]
@@ -181,9 +181,11 @@ class Exchange:
         self.conditions = Conditions()
         self.accounts: dict[str, Account] = {}
         self.by_key: dict[str, Account] = {}
-        self.contracts: Mapping[str, Contract] = CONTRACTS
-        self.books = {key: Book(scenario.book) for key in CONTRACTS}
-        self.trades: dict[str, deque[Row]] = {key: deque(maxlen=1000) for key in CONTRACTS}
+        self.contracts: Mapping[str, Contract] = market.contracts
+        self.books = {
+            key: Book(scenario.books.get(key, scenario.book)) for key in self.contracts
+        }
+        self.trades = {key: Prints(c.symbol, c.symbol_id) for key, c in self.contracts.items()}
         self.outbox: list[Event] = []
         self.wanted: set[tuple[str, str]] = set()  # public (category, topic) with an audience
         self.sequence = 1_000_000
