@@ -130,7 +130,7 @@ class FundingClock:
         """Settle every `interval_h` hours of the UTC grid from now on."""
         if interval_h not in INTERVALS_H:
             raise ValueError(f"a funding interval is one of {INTERVALS_H} h, not {interval_h}")
-        self.interval_h = interval_h
+        self.interval_h = self.home_h = interval_h
         self.instants = self.rates = ()
         self._predict()
         self.next_ms = self.upcoming(now_ms, None)

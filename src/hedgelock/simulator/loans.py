@@ -91,7 +91,7 @@ def repay(x: Exchange, account: Account, coin: str, *, amount: Decimal) -> str:
     debt = _owed(account, coin, amount)
     _need_fund(x, account, coin, amount, code=148029)
     amount = x.ledger.move(coin, amount, source=account.fund, target=LENDER)
-    return _repaid(x, account, coin, debt, amount=amount, kind=1)
+    return book_repayment(x, account, coin, debt, amount=amount, kind=1)
 
 
 def repay_with_collateral(
@@ -104,8 +104,8 @@ def repay_with_collateral(
     worth = sum((held.get(c, ZERO) * x.price(c) for c in collateral), ZERO)
     if worth < amount * x.price(coin) * (1 + fee_rate):
         raise Refused(148012, "The collateral is not enough.")
-    paid = _sell_collateral(x, account, coin, amount=amount, order=collateral)
-    return _repaid(x, account, coin, debt, amount=paid, kind=7)
+    paid = sell_collateral(x, account, coin, amount=amount, order=collateral)
+    return book_repayment(x, account, coin, debt, amount=paid, kind=7)
 
 
 def adjust(x: Exchange, account: Account, coin: str, *, amount: Decimal, add: bool) -> int:
@@ -146,30 +146,7 @@ def collateral_reducible(x: Exchange, account: Account, coin: str) -> Decimal:
     return (amount * spare / worth).quantize(Decimal("0.00000001"), rounding="ROUND_DOWN")
 
 
-def liquidate(x: Exchange, account: Account) -> bool:
-    """Liquidate a loan at its limit: debt and fee in collateral, the rest to FUND."""
-    if not account.debts:
-        return False
-    level = ltv(x, account)
-    account.ltv_max = max(account.ltv_max, min(level, Decimal(999)))
-    if level < x.scenario.loan.ltv_liquidation:
-        return False
-    account.loan_liquidated_ms = x.now_ms
-    everything = list(x.ledger.coins(account.pledged))
-    for coin, debt in account.debts.items():
-        if not debt.total:
-            continue
-        owed = debt.total
-        paid = _sell_collateral(x, account, coin, amount=owed, order=everything)
-        if paid < owed:  # the lender is made whole, the insurance pays the gap
-            x.ledger.move(coin, owed - paid, source=INSURANCE, target=LENDER)
-        _repaid(x, account, coin, debt, amount=owed, kind=2)
-    for coin, rest in x.ledger.coins(account.pledged).items():
-        x.ledger.move(coin, rest, source=account.pledged, target=account.fund)
-    return True
-
-
-def _sell_collateral(
+def sell_collateral(
     x: Exchange, account: Account, coin: str, *, amount: Decimal, order: list[str]
 ) -> Decimal:
     """Turn collateral into `amount` of `coin` for the lender; returns what was raised."""
@@ -190,9 +167,10 @@ def _sell_collateral(
     return amount - missing
 
 
-def _repaid(
+def book_repayment(
     x: Exchange, account: Account, coin: str, debt: Debt, *, amount: Decimal, kind: int
 ) -> str:
+    """Take a repayment off the debt, interest first, and into the history; returns its id."""
     interest = min(debt.interest, amount)
     debt.interest -= interest
     debt.principal -= amount - interest

@@ -46,7 +46,10 @@ class LoanTerms:
     collateral_ratio: Mapping[str, tuple[RatioTier, ...]]
     ltv_initial: Decimal = Decimal("0.80")
     ltv_margin_call: Decimal = Decimal("0.85")
+    ltv_delayed: Decimal = Decimal("0.93")
+    delayed_s: float | None = None  # seconds at ltv_delayed that liquidate; None = never
     ltv_liquidation: Decimal = Decimal("0.95")
+    liquidation_target: Decimal | None = None  # LTV that a partial sale restores; None = sell all
     liquidation_fee: Decimal = Decimal("0.02")  # fraction of the debt repaid, taken in collateral
     hourly_rate: Decimal = Decimal("0.0000018847396")
     amount_min: Decimal = Decimal(1)  # least amount to borrow, in USDT

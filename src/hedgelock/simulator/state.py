@@ -10,6 +10,7 @@ from typing import Any
 
 from hedgelock.simulator.conditions import Conditions
 from hedgelock.simulator.instruments import Contract
+from hedgelock.simulator.insurance import Pools
 from hedgelock.simulator.margin import Exposure, MarginReport, assess
 from hedgelock.simulator.market import Market
 from hedgelock.simulator.matching import BUY, Book
@@ -149,6 +150,8 @@ class Account:
     fees_usd: Decimal = ZERO
     fills: int = 0
     ltv_max: Decimal = ZERO
+    margin_called_ms: int = 0  # since when the loan's LTV is at or above the margin call
+    delayed_since_ms: int = 0  # since when it is at or above the delayed level
     loan_liquidated_ms: int = 0
     margin_liquidated_ms: int = 0
 
@@ -179,6 +182,8 @@ class Exchange:
         self.born = f"{scenario.name}:{market.seed}:{now_ms}"
         self.ledger = Ledger()
         self.conditions = Conditions()
+        self.pools = Pools(self.ledger, market.index)
+        self.pools.open(scenario.insurance)
         self.accounts: dict[str, Account] = {}
         self.by_key: dict[str, Account] = {}
         self.contracts: Mapping[str, Contract] = market.contracts

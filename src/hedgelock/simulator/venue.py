@@ -10,6 +10,7 @@ Same scenario, seed, start and requests → same responses and the same events.
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, field
 from decimal import Decimal
 
@@ -23,6 +24,7 @@ from hedgelock.simulator import (
     loans,
     premium,
 )
+from hedgelock.simulator.deeds import Agenda
 from hedgelock.simulator.faults import Faults, NoFaults
 from hedgelock.simulator.instruments import CONTRACTS
 from hedgelock.simulator.limits import Allowance, Limit, RateLimits
@@ -31,10 +33,11 @@ from hedgelock.simulator.matching import BUY, SELL
 from hedgelock.simulator.params import Params
 from hedgelock.simulator.routes import PublicHandler, Route
 from hedgelock.simulator.scenarios import Scenario
-from hedgelock.simulator.state import Event, Exchange, Refused, Row
+from hedgelock.simulator.state import Account, Event, Exchange, Refused, Row
 from hedgelock.simulator.streams import Streams
 from hedgelock.simulator.tape import print_trade
 from hedgelock.simulator.trading import fill_maker
+from hedgelock.simulator.watch import Watch
 
 TICK_MS = 100
 LEAST_TRADE = Decimal("0.001")
@@ -89,6 +92,10 @@ class Venue:
         self._next_sample_ms = (now_ms // self._sample_ms + 1) * self._sample_ms
         for setup in scenario.accounts:
             self.exchange.add_account(setup)
+        self.watch = Watch(self.exchange)
+        self.agenda = Agenda(self.exchange, self._place)
+        for deed in scenario.deeds:
+            self.agenda.add(deed)
         self._recentre_books()
         self._trade_among_others()
 
@@ -100,18 +107,24 @@ class Venue:
     def next_event_ms(self) -> int:
         """When `advance` will next have something to do."""
         market = self.exchange.market
-        return min(self._next_tick_ms, self._next_hour_ms, self._next_interest_ms, market.due_ms)
+        return min(
+            self._next_tick_ms, self._next_hour_ms, self._next_interest_ms, market.due_ms,
+            self.agenda.next_ms(),
+        )
 
     def advance(self, now_ms: int) -> None:
         """Let everything happen that is due by `now_ms`, each at its own instant."""
         x = self.exchange
         while (at_ms := self.next_event_ms()) <= now_ms:
-            x.now_ms = at_ms
+            x.now_ms = max(x.now_ms, at_ms)  # a deed added late may lie in the past
+            if self.agenda.waiting and self.agenda.run():
+                self.watch.reset()
             if x.market.due_ms <= at_ms:
                 funding.settle_funding(x, x.market.settle(at_ms))
             if at_ms >= self._next_hour_ms:
                 self._next_hour_ms += HOUR_MS
                 loans.charge_interest(x)
+                x.pools.record()
             if at_ms >= self._next_interest_ms:
                 self._next_interest_ms += HOUR_MS
                 liquidation.charge_borrowing(x)
@@ -140,6 +153,8 @@ class Venue:
                 return Response(0, "OK", public(x, params), x.now_ms, free)
             if owner is None or route is None:
                 raise Refused(10003, "API key is invalid.")
+            if method == "POST" and x.conditions.maintenance:
+                raise Refused(10016, "Service is restarting, please try again later.")
             limit, pool = route.limit, path
             if path.startswith("/v5/order/") and params.get("category") == "spot":
                 limit, pool = max(limit, SPOT_ORDER_LIMIT, key=lambda m: m.count), f"{path}:spot"
@@ -158,6 +173,11 @@ class Venue:
     def _refuse(self, refusal: Refused, allowance: Allowance) -> Response:
         now_ms = self.exchange.now_ms
         return Response(refusal.code, refusal.message, {}, now_ms, allowance, refusal.ext)
+
+    def _place(self, account: Account, path: str, params: Params) -> None:
+        """Serve a POST that a person makes in the exchange's own app, unlimited; or not at all."""
+        with contextlib.suppress(Refused):
+            PRIVATE["POST", path].handler(self.exchange, account, params)
 
     def _recentre_books(self) -> None:
         x = self.exchange
@@ -181,9 +201,7 @@ class Venue:
         if x.now_ms >= self._next_sample_ms:
             self._next_sample_ms = (x.now_ms // self._sample_ms + 1) * self._sample_ms
             premium.sample(x)
-        for account in x.accounts.values():
-            loans.liquidate(x, account)
-            liquidation.liquidate_margin(x, account)
+        self.watch.tick()
         self.streams.tick()
 
     def _trade_among_others(self) -> None:
