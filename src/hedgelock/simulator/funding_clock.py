@@ -147,7 +147,12 @@ class FundingClock:
             )
 
     def _follow(self, rate: Decimal) -> None:
-        """Hourly once a rate settles at its cap; back after enough calm settlements."""
+        """As history says; else hourly once a rate settles at its cap, and back when calm."""
+        if self.rates:
+            if self._done < len(self.instants):
+                apart_h = (self.instants[self._done] - self.instants[self._done - 1]) / 3600
+                self.interval_h = self.home_h = min(INTERVALS_H, key=lambda h: abs(h - apart_h))
+            return
         if not self.terms.auto_hourly or self.base in self.terms.auto_excluded:
             return
         if self.interval_h == self.home_h:

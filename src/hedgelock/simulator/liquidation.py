@@ -40,9 +40,9 @@ def liquidate_margin(x: Exchange, account: Account) -> MarginReport | None:
     account.margin_liquidated_ms = x.now_ms
     for order in list(account.open_orders.values()):
         cancel(x, account, order, cancel_type="CancelAllBeforeLiq")
-    if x.report(account).mm_rate >= 1:
-        _convert_to_repay(x, account)
     for part in LIQUIDATION_PARTS:
+        if x.report(account).mm_rate >= 1:
+            _convert_to_repay(x, account)
         if x.report(account).mm_rate < 1 or bankrupt(x, account):
             break
         for key, position in sorted(account.positions.items()):

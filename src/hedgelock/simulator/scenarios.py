@@ -95,6 +95,7 @@ class Scenario:
     books: Mapping[str, BookShape] = field(default_factory=dict)  # of single contracts
     basis_ms: int = 300_000  # the moving basis in the mark price averages over this
     insurance: Mapping[str, Decimal] = field(default_factory=lambda: dict(INSURANCE_POOLS))
+    origin_ms: int = 0  # the UTC instant of script second 0, where recorded data has one
     deeds: tuple[Deed, ...] = ()
 
 
