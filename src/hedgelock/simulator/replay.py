@@ -34,6 +34,7 @@ from hedgelock.simulator.scenarios import (
 Gaps = Literal["refuse", "hold"]
 BAR_COLUMNS = ("open", "high", "low", "close")
 GAPS_TOLD = 3
+CORNER_MS = 1  # a close stands this much before the next open, which may differ
 Value = float | Decimal | None
 
 
@@ -215,20 +216,30 @@ def _prices(source: Source, within: Callable[[int], bool], gaps: Gaps) -> Table:
 
 
 def _course(table: Table, begin_ms: int) -> Bars:
+    """The corners of every bar; over a gap the last price is held until the next bar opens."""
     bars, step = Bars(begin_ms), table.step_ms
-    if "open" not in table.columns:
-        (values,) = table.columns.values()
-        for at_ms, value in zip(table.ts, values, strict=True):
-            bars.add(at_ms + step, float(value or 0))
-        return bars
-    rows = zip(table.ts, *(table.columns[name] for name in BAR_COLUMNS), strict=True)
-    for at_ms, *four in rows:
-        first, high, low, last = (float(value or 0) for value in four)
-        near, far = (low, high) if first - low <= high - first else (high, low)
-        for part, value in enumerate((first, near, far, last)):
-            # the close stands just before the next open, which may differ
-            bars.add(at_ms + (step - 1 if part == 3 else step * part / 3), value)
+    names = BAR_COLUMNS if "open" in table.columns else tuple(table.columns)
+    reopened = dict(table.gaps)
+    rows = zip(table.ts, *(table.columns[name] for name in names), strict=True)
+    for at_ms, *values in rows:
+        prices = [float(value or 0) for value in values]
+        if len(prices) == 1:
+            bars.add(at_ms + step, prices[0])
+        else:
+            _bar(bars, at_ms, step, prices)
+        open_ms = reopened.get(at_ms + step)
+        if open_ms is not None:
+            bars.add(open_ms - CORNER_MS, prices[-1])
     return bars
+
+
+def _bar(bars: Bars, at_ms: int, step: int, prices: Sequence[float]) -> None:
+    """Open, the extreme nearer to it, the other one, and the close just before the next open."""
+    first, high, low, last = prices
+    near, far = (low, high) if first - low <= high - first else (high, low)
+    for part, value in enumerate((first, near, far)):
+        bars.add(at_ms + step * part / 3, value)
+    bars.add(at_ms + step - CORNER_MS, last)
 
 
 def _settlements(
