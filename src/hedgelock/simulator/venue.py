@@ -15,9 +15,11 @@ from decimal import Decimal
 
 from hedgelock.simulator import (
     api_account,
+    api_dcp,
     api_loan,
     api_market,
     api_trade,
+    conditional,
     funding,
     liquidation,
     loans,
@@ -28,7 +30,7 @@ from hedgelock.simulator.limits import Allowance, Limit, RateLimits
 from hedgelock.simulator.market import HOUR_MS, Market
 from hedgelock.simulator.matching import BUY, SELL
 from hedgelock.simulator.params import Params
-from hedgelock.simulator.routes import PublicHandler, Route
+from hedgelock.simulator.routes import Batched, PublicHandler, Route
 from hedgelock.simulator.scenarios import Scenario
 from hedgelock.simulator.state import Event, Exchange, Refused, Row
 from hedgelock.simulator.streams import Streams
@@ -51,7 +53,9 @@ class Response:
     ext: Row = field(default_factory=dict)
 
 
-PUBLIC: dict[str, PublicHandler] = {**api_market.PUBLIC, **api_loan.PUBLIC}
+PUBLIC: dict[str, PublicHandler] = {
+    **api_market.PUBLIC, **api_loan.PUBLIC, **api_trade.PUBLIC,
+}  # fmt: skip
 PRIVATE: dict[tuple[str, str], Route] = {
     **api_account.PRIVATE, **api_trade.PRIVATE, **api_loan.PRIVATE,
 }  # fmt: skip
@@ -97,7 +101,10 @@ class Venue:
         market, now_ms = self.exchange.market, self.exchange.now_ms
         waiting = market.started_ms is None
         settlement_ms = NEVER_MS if waiting else market.next_settlement_ms(now_ms)
-        return min(self._next_tick_ms, self._next_hour_ms, self._next_interest_ms, settlement_ms)
+        return min(
+            self._next_tick_ms, self._next_hour_ms, self._next_interest_ms, settlement_ms,
+            self.exchange.dcp.next_ms(),
+        )  # fmt: skip
 
     def advance(self, now_ms: int) -> None:
         """Let everything happen that is due by `now_ms`, each at its own instant."""
@@ -112,6 +119,8 @@ class Venue:
             if at_ms >= self._next_interest_ms:
                 self._next_interest_ms += HOUR_MS
                 liquidation.charge_borrowing(x)
+            if at_ms >= x.dcp.next_ms():
+                api_dcp.cancel_disconnected(x)
             if at_ms >= self._next_tick_ms:
                 self._next_tick_ms += self._tick_ms
                 self._tick()
@@ -140,10 +149,16 @@ class Venue:
             limit, pool = route.limit, path
             if path.startswith("/v5/order/") and params.get("category") == "spot":
                 limit, pool = max(limit, SPOT_ORDER_LIMIT, key=lambda m: m.count), f"{path}:spot"
-            free = self._limits.admit(owner.name, pool, limit, x.now_ms)
+            window = self._limits.window(owner.name, pool, limit)
+            wanted = route.weight(params) if route.weight else 1
+            x.admitted, free = window.admit_some(x.now_ms, wanted)
             if free.refused:
                 raise Refused(10006, "Too many visits. Exceeded the API Rate Limit.")
-            return Response(0, route.message, route.handler(x, owner, params), x.now_ms, free)
+            answer = route.handler(x, owner, params)
+            conditional.fire(x)
+            if isinstance(answer, Batched):
+                return Response(0, route.message, answer.result, x.now_ms, free, answer.ext)
+            return Response(0, route.message, answer, x.now_ms, free)
         except Refused as refusal:
             return self._refuse(refusal, free)
 
@@ -169,9 +184,10 @@ class Venue:
         self._recentre_books()
         for key, c in x.contracts.items():
             for match in x.books[key].sweep():
-                fill_maker(x, c, match)
-                taker = SELL if match.maker in _buyers(x) else BUY
+                maker = fill_maker(x, c, match)
+                taker = SELL if maker is not None and maker.side == BUY else BUY
                 print_trade(x, c, side=taker, price=c.price(match.ticks), qty=c.qty(match.lots))
+        conditional.fire(x)
         self._trade_among_others()
         for account in x.accounts.values():
             loans.liquidate(x, account)
@@ -187,7 +203,3 @@ class Venue:
             lots = 1 + (x.now_ms // self._tick_ms * 7919 + quote.mid_ticks) % 97
             lot = max(c.lot, Decimal("0.001"))
             print_trade(x, c, side=side, price=quote.last, qty=lot * lots)
-
-
-def _buyers(x: Exchange) -> set[str]:
-    return {o.order_id for a in x.accounts.values() for o in a.orders[-50:] if o.side == BUY}
