@@ -6,6 +6,8 @@ from hedgelock.simulator import api_dcp, api_market, api_orders, api_position, b
 from hedgelock.simulator.amend import amend
 from hedgelock.simulator.api_orders import FILTERS, find
 from hedgelock.simulator.endings import cancel
+from hedgelock.simulator.margin import MarginReport
+from hedgelock.simulator.matching import BUY
 from hedgelock.simulator.params import Params, optional
 from hedgelock.simulator.routes import WRITE, Batched, PublicHandler, Route
 from hedgelock.simulator.state import OPEN_STATUSES, Account, Exchange, Order, Refused, Row
@@ -98,7 +100,7 @@ def pre_check(x: Exchange, a: Account, params: Params) -> Row:
     order = read_order(x, a, params)
     if order.contract.category != "linear" or order.trigger is not None:
         raise Refused(10001, "params error: pre-check supports linear orders without a trigger")
-    before, after = x.report(a), x.report(a, order)
+    before, after = x.report(a), _report_once_filled(x, a, order)
     rates = {
         "preImrE4": int(before.im_rate * E4), "preMmrE4": int(before.mm_rate * E4),
         "postImrE4": int(after.im_rate * E4), "postMmrE4": int(after.mm_rate * E4),
@@ -109,6 +111,25 @@ def pre_check(x: Exchange, a: Account, params: Params) -> Row:
         ext = {"post_imr_e4": rates["postImrE4"], "post_mmr_e4": rates["postMmrE4"]}
         raise Refused(refusal.code, refusal.message, ext=ext) from refusal
     return {**_ids(order), **rates}
+
+
+def _report_once_filled(x: Exchange, a: Account, order: Order) -> MarginReport:
+    """Margin as if the order had been filled at mark."""
+    c = order.contract
+    position, mark = x.position(a, c), x.market.quotes[c.key].mark
+    size, entry = position.size, position.entry_value
+    change = c.qty(order.lots) if order.side == BUY else -c.qty(order.lots)
+    after = size + change
+    if size * change >= 0:
+        position.entry_value = entry + c.value(abs(change), mark)
+    elif size * after >= 0:
+        position.entry_value = entry * after / size
+    else:
+        position.entry_value = c.value(abs(after), mark)
+    position.size = after
+    report = x.report(a)
+    position.size, position.entry_value = size, entry
+    return report
 
 
 def _weight(params: Params) -> int:
