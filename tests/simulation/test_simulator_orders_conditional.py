@@ -66,7 +66,7 @@ def test_a_stop_runs_through_triggered_and_new_to_filled(open_desk, quiet_scenar
     assert statuses == ["Triggered", "Filled"]
     row = desk.row(row["orderId"])
     assert (row["createType"], row["stopOrderType"]) == ("CreateByStopOrder", "Stop")
-    assert D("58900") < D(row["avgPrice"]) <= D("59000")
+    assert D(58900) < D(row["avgPrice"]) <= D(59000)
     assert desk.position()["size"] == "0"
     (fill,) = [f for f in desk.pushed("execution") if f["orderId"] == row["orderId"]]
     assert (fill["stopOrderType"], fill["createType"]) == ("Stop", "CreateByStopOrder")
