@@ -165,3 +165,32 @@ def test_margin_follows_the_amended_order(desk):
     assert desk.wallet()["totalInitialMargin"] == "0"
     desk.order("Buy", "0.25", price="59400")
     assert desk.wallet()["totalInitialMargin"] == amended
+
+
+def test_stops_are_amended_in_every_term(desk):
+    """A waiting limit stop changes its price kind, its limit and its quantity; wrong ones fail."""
+    order = desk.order(
+        "Buy", "0.1", price="61500", triggerPrice="61000", triggerDirection=1
+    )
+    amended = {**LISTED, "orderId": order["orderId"]}
+    for bad in ({"triggerPrice": "61000.05"}, {"triggerBy": "Mid", "triggerPrice": "61000"}):
+        assert desk.call("POST", "order/amend", **amended, **bad).code == 10001
+    assert desk.call("POST", "order/amend", **amended, triggerPrice="61000",
+                     triggerBy="MarkPrice", price="60100", qty="0.2").code == 0  # fmt: skip
+    row = desk.row(order["orderId"])
+    assert (row["triggerBy"], row["price"], row["qty"]) == ("MarkPrice", "60100", "0.2")
+    quote = desk.venue.exchange.market.quotes["linear.BTCUSDT"]
+    quote.mark = D(61000)
+    desk.call("GET", "account/info")
+    assert amend(desk, order, triggerPrice="61100").code == 110001, "it has fired"
+
+
+def test_levels_of_a_reducing_order_cannot_be_amended(desk):
+    desk.order("Sell", "0.2")
+    order = desk.order("Buy", "0.1", price="59500", reduceOnly=True)
+    assert amend(desk, order, stopLoss="59000").code == 10001
+    opening = desk.order("Buy", "0.1", price="59500", stopLoss="59000", takeProfit="60500")
+    assert amend(desk, opening, stopLoss="59600").code == 10001
+    assert amend(desk, opening, stopLoss="58000", slTriggerBy="MarkPrice").code == 0
+    row = desk.row(opening["orderId"])
+    assert (row["stopLoss"], row["slTriggerBy"], row["takeProfit"]) == ("58000", "MarkPrice", "60500")

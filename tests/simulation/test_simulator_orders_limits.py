@@ -132,6 +132,36 @@ def test_orders_of_one_account_meet_as_their_smp_type_says(desk, smp, maker, tak
     assert rows["taker"]["smpType"] == smp
 
 
+def test_reduce_only_orders_met_by_one_taker_never_turn_the_position(desk):
+    """Held .1, resting .06 and .08 to reduce it: a taker of .14 leaves the holder flat."""
+    desk.order("Buy", "0.1")
+    for qty in ("0.06", "0.08"):
+        desk.order("Sell", qty, price="60000", reduceOnly=True, timeInForce="PostOnly")
+    desk.who = "unprotected-sim"
+    assert desk.order("Buy", "0.14")["orderStatus"] == "Filled"
+    assert desk.position()["size"] == "0.14"
+    desk.who = "hedgelock-sim"
+    assert desk.position()["size"] == "0"
+    assert len(desk.account.open_orders) == 0
+    history = desk.get("order/history", **LISTED)["list"]
+    assert [(r["qty"], r["orderStatus"]) for r in history[:2]] == [
+        ("0.04", "Filled"), ("0.06", "Filled"),
+    ]  # fmt: skip
+
+
+def test_a_reduce_only_order_cut_while_it_is_met_rests_with_what_is_left(desk):
+    """Of .08 cut to .04 while .02 is taken, .02 stays in the book, not .06."""
+    desk.order("Buy", "0.1")
+    for qty in ("0.06", "0.08"):
+        desk.order("Sell", qty, price="60000", reduceOnly=True, timeInForce="PostOnly")
+    desk.who = "unprotected-sim"
+    desk.order("Buy", "0.08", price="60000")
+    desk.order("Buy", "0.08", price="60000", timeInForce="IOC")
+    assert desk.position()["size"] == "0.1"
+    desk.who = "hedgelock-sim"
+    assert desk.position()["size"] == "0"
+
+
 def test_self_match_prevention_trades_with_the_others_first(desk):
     """Price-time order holds up to the own order: what stands before it is filled."""
     desk.who = "unprotected-sim"
@@ -157,6 +187,12 @@ def test_the_pre_check_tells_margin_rates_and_places_nothing(desk):
     assert placed["orderStatus"] == "Filled"
     refused = desk.call("POST", "order/pre-check", **body, qty="40")
     assert (refused.code, set(refused.ext)) == (110007, {"post_imr_e4", "post_mmr_e4"})
+    once = {**body, "side": "Buy", "reduceOnly": True}
+    halved = desk.post("order/pre-check", **once, qty="0.05")
+    assert halved["postImrE4"] < halved["preImrE4"]
+    turned = desk.post("order/pre-check", **{**body, "side": "Buy"}, qty="0.3")
+    assert turned["postImrE4"] > turned["preImrE4"]
+    assert desk.position()["size"] == "0.1"
     inverse = {**body, "category": "inverse", "symbol": "BTCUSD", "qty": "100"}
     assert desk.call("POST", "order/pre-check", **inverse).code == 10001
     stop = {**body, "qty": "0.1", "triggerPrice": "59000", "triggerDirection": 2}

@@ -169,3 +169,42 @@ def test_a_fill_or_kill_and_a_post_only_order_say_why_they_ended(desk):
     missed = desk.order("Buy", "0.1", price="59000", timeInForce="IOC")
     assert missed["rejectReason"] == "EC_NoImmediateQtyToFill"
     assert len(desk.account.open_orders) == 0
+
+
+def test_cancel_all_goes_by_symbol_coin_and_kind(desk):
+    """symbol before baseCoin before settleCoin; orderFilter and stopOrderType narrow it."""
+    desk.order("Sell", "0.1")
+    desk.post("position/trading-stop", **LISTED, positionIdx=0, stopLoss="62000", takeProfit="50000")
+
+    def refill():
+        desk.post("order/cancel-all", category="linear", settleCoin="USDT", orderFilter="Order")
+        desk.order("Buy", "0.01", price="59000")
+        desk.order("Buy", "0.01", symbol="ETHUSDT", price="2900")
+
+    for params, gone in (
+        ({"symbol": "BTCUSDT", "baseCoin": "ETH", "orderFilter": "Order"}, 1),
+        ({"baseCoin": "ETH"}, 1),
+        ({"settleCoin": "BTC"}, 0),
+        ({"settleCoin": "USDT", "stopOrderType": "TakeProfit"}, 1),
+        ({"settleCoin": "USDT"}, 3),
+    ):
+        refill()
+        answer = desk.post("order/cancel-all", category="linear", **params)
+        assert len(answer["list"]) == gone, params
+    assert desk.call("POST", "order/cancel-all", **LISTED, orderFilter="Iceberg").code == 10001
+
+
+def test_positions_are_listed_by_coin_when_open(desk):
+    desk.order("Sell", "0.1")
+    desk.order("Sell", "1", symbol="ETHUSDT")
+    desk.order("Sell", "100", category="inverse", symbol="BTCUSD")
+    linear = desk.get("position/list", category="linear", settleCoin="USDT")["list"]
+    assert [r["symbol"] for r in linear] == ["BTCUSDT", "ETHUSDT"]
+    assert [r["symbol"] for r in desk.get("position/list", category="inverse")["list"]] == ["BTCUSD"]
+    assert desk.call("GET", "position/list", category="spot").code == 10001
+    assert desk.call("GET", "order/realtime", category="linear").code == 10001
+    low = {**LISTED, "buyLeverage": "1", "sellLeverage": "1"}
+    desk.order("Sell", "0.15")
+    assert desk.call("POST", "position/set-leverage", **low).code == 110007
+    assert desk.call("POST", "position/set-leverage", **{**low, "buyLeverage": "101",
+                                                         "sellLeverage": "101"}).code == 10001  # fmt: skip

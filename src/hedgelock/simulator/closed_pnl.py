@@ -29,6 +29,7 @@ def note_closing(
     left = Decimal(row["cumExitValue"]) + grain(c.value(qty, price))
     opening, closing = Decimal(row["openFee"]) + open_fee, Decimal(row["closeFee"]) + close_fee
     net = Decimal(row["closedPnl"]) + pnl - open_fee - close_fee
+    order.closed_pnl = net
     row |= {
         "closedSize": text(closed), "cumEntryValue": text(entered), "cumExitValue": text(left),
         "avgEntryPrice": _average(order, closed, entered),

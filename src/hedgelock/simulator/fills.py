@@ -20,7 +20,7 @@ def apply(
     c = order.contract
     qty = c.qty(lots)
     value = grain(c.value(qty, price))
-    rate = c.maker_rate if maker else c.taker_rate
+    rate = ZERO if kind == "AdlTrade" else c.maker_rate if maker else c.taker_rate
     order.filled_lots += lots
     order.filled_value += value
     order.updated_ms = x.now_ms
@@ -43,7 +43,7 @@ def apply(
         _charge(x, account, order, c.settle, fee)
         extra["feeCurrency"] = c.settle
         row = execution_row(x, order, qty=qty, price=price, value=value, fee=fee, **extra)
-        log_kind = "LIQUIDATION" if kind == "BustTrade" else "TRADE"
+        log_kind = {"BustTrade": "LIQUIDATION", "AdlTrade": "ADL"}.get(kind, "TRADE")
         _log(x, account, row, coin=c.settle, kind=log_kind, cash_flow=pnl, fee=fee)
         account.executions.append(row)
         return row

@@ -45,15 +45,6 @@ class Window:
         self.times.append(now_ms)
         return Allowance(self.limit.count, self.limit.count - len(self.times), now_ms)
 
-    def admit_some(self, now_ms: int, wanted: int) -> tuple[int, Allowance]:
-        """Count as many of `wanted` ≥ 1 as are left, at least trying one; returns how many."""
-        allowance = self.admit(now_ms)
-        admitted = 0 if allowance.refused else 1
-        while 0 < admitted < wanted and allowance.left:
-            allowance = self.admit(now_ms)
-            admitted += 1
-        return admitted, allowance
-
 
 class RateLimits:
     """Windows per (account, endpoint), created on first use; `factor` raises all limits."""
@@ -64,12 +55,8 @@ class RateLimits:
 
     def admit(self, account: str, endpoint: str, limit: Limit, now_ms: int) -> Allowance:
         """Count a request of an account at an endpoint."""
-        return self.window(account, endpoint, limit).admit(now_ms)
-
-    def window(self, account: str, endpoint: str, limit: Limit) -> Window:
-        """The window of an account at an endpoint."""
         window = self._windows.get((account, endpoint))
         if window is None:
             raised = Limit(limit.count * self.factor, limit.window_ms)
             window = self._windows[account, endpoint] = Window(raised)
-        return window
+        return window.admit(now_ms)

@@ -52,6 +52,7 @@ class Order:
     filled_value: Decimal = ZERO
     fees: dict[str, Decimal] = field(default_factory=dict)
     received_ns: int = 0
+    closed_pnl: Decimal = ZERO  # net of fees, of what it closed
     trigger: Trigger | None = None
     stop_type: str = ""  # Stop, TakeProfit, StopLoss, PartialTakeProfit, PartialStopLoss
     closes_all: bool = False  # quantity follows the position

@@ -65,7 +65,7 @@ def order_row(order: Order, *, pushed: bool = False) -> Row:
     }  # fmt: skip
     if pushed:
         row |= {
-            "category": c.category, "closedPnl": "0", "feeCurrency": "",
+            "category": c.category, "closedPnl": text(order.closed_pnl), "feeCurrency": "",
             "slippageToleranceType": "UNKNOWN", "slippageTolerance": "", "rpiTakerAccess": False,
         }  # fmt: skip
     return row

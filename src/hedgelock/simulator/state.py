@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
+from hedgelock.simulator.assessment import Assessments
 from hedgelock.simulator.dcp import DisconnectProtection
 from hedgelock.simulator.instruments import CONTRACTS, Contract
-from hedgelock.simulator.margin import Exposure, MarginReport, assess
+from hedgelock.simulator.margin import Exposure, MarginReport
 from hedgelock.simulator.market import Market
 from hedgelock.simulator.matching import BUY, Book
 from hedgelock.simulator.money import ONE, OUTSIDE, ZERO, Ledger, fund, pledged, text, unified
@@ -25,7 +26,6 @@ __all__ = [
 
 Row = dict[str, Any]
 CLOSED_KEPT = 500  # recently closed orders that order/realtime still knows
-REPORTS_KEPT = 2  # margin reports remembered by what they were made from
 
 
 class Refused(Exception):
@@ -111,7 +111,7 @@ class Account:
     closed_pnl: list[Row] = field(default_factory=list)
     closing: dict[str, Row] = field(default_factory=dict)  # closed_pnl by order id
     price_action: dict[str, bool] = field(default_factory=dict)  # category → clip (else refuse)
-    reports: list[tuple[Any, MarginReport]] = field(default_factory=list)
+    assessments: Assessments = field(default_factory=Assessments)
     executions: list[Row] = field(default_factory=list)
     log: list[Row] = field(default_factory=list)
     transfers: dict[str, Row] = field(default_factory=dict)
@@ -243,16 +243,13 @@ class Exchange:
         return found
 
     def report(self, account: Account, extra: Order | None = None) -> MarginReport:
-        """Margin state of the unified pocket now; remembered while nothing it is made of changes."""
-        wallets, prices = self.ledger.coins(account.unified), self.prices()
-        exposures, terms = self.exposures(account, extra), self.scenario.margin
-        facts = (wallets, exposures, prices, terms)
-        for known, report in account.reports:
-            if known == facts:
-                return report
-        report = assess(wallets, exposures, prices=prices, terms=terms)
-        account.reports = [(facts, report), *account.reports[: REPORTS_KEPT - 1]]
-        return report
+        """Margin state of the unified pocket now."""
+        return account.assessments.assess(
+            self.ledger.coins(account.unified),
+            self.exposures(account, extra),
+            prices=self.prices(),
+            terms=self.scenario.margin,
+        )
 
     def emit(self, topic: str, account: Account, rows: list[Row]) -> None:
         """Queue a private push."""

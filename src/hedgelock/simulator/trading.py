@@ -161,14 +161,19 @@ def _fill(x: Exchange, account: Account, order: Order, matches: list[Match]) -> 
 
 
 def fill_maker(x: Exchange, contract: Contract, match: Match) -> Order | None:
-    """Fill a resting order whose lots the book has already taken off; returns it."""
+    """Fill a resting order whose lots the book has already taken off; returns it.
+
+    Earlier matches of the same taker may have ended or cut it, as reduce-only orders are: what
+    is then missing the taker gets from the house.
+    """
     order = x.resting.get(match.maker or "")
     if order is None:
         return None
     owner = x.accounts[order.account]
     price = contract.price(match.ticks)
-    row = apply(x, owner, order, lots=match.lots, price=price, maker=True)
+    row = apply(x, owner, order, lots=min(match.lots, order.open_lots), price=price, maker=True)
     owner.open_orders.sync(order)
+    x.books[contract.key].shrink(order.order_id, order.open_lots)
     if order.status == "Filled":
         del x.resting[order.order_id]
         owner.closed_recently.append(order.order_id)

@@ -149,11 +149,15 @@ class Venue:
             limit, pool = route.limit, path
             if path.startswith("/v5/order/") and params.get("category") == "spot":
                 limit, pool = max(limit, SPOT_ORDER_LIMIT, key=lambda m: m.count), f"{path}:spot"
-            window = self._limits.window(owner.name, pool, limit)
-            wanted = route.weight(params) if route.weight else 1
-            x.admitted, free = window.admit_some(x.now_ms, wanted)
+            free = self._limits.admit(owner.name, pool, limit, x.now_ms)
             if free.refused:
                 raise Refused(10006, "Too many visits. Exceeded the API Rate Limit.")
+            x.admitted = 1
+            for _ in range(1, route.weight(params) if route.weight else 1):
+                more = self._limits.admit(owner.name, pool, limit, x.now_ms)
+                if more.refused:
+                    break
+                x.admitted, free = x.admitted + 1, more
             answer = route.handler(x, owner, params)
             conditional.fire(x)
             if isinstance(answer, Batched):
