@@ -158,12 +158,12 @@ class Exchange:
         self.contracts: Mapping[str, Contract] = CONTRACTS
         self.books = {key: Book(scenario.book) for key in CONTRACTS}
         self.trades: dict[str, deque[Row]] = {key: deque(maxlen=1000) for key in CONTRACTS}
+        self.outbox: list[Event] = []
+        self.wanted: set[tuple[str, str]] = set()  # public (category, topic) with an audience
         self.resting: dict[str, Order] = {}  # orders in any book, by id
         self.stops = Stops()
         self.dcp = DisconnectProtection()
         self.visibility_lag_ms = 0  # how long a new order is missing from order queries
-        self.outbox: list[Event] = []
-        self.wanted: set[tuple[str, str]] = set()  # public (category, topic) with an audience
         self.sequence = 1_000_000
         self._serial = 0
 
