@@ -7,6 +7,7 @@ import pytest
 
 from hedgelock.simulator.matching import BookShape
 from hedgelock.simulator.orders import OPEN_STATUSES
+from hedgelock.simulator.streams import public_frame
 
 LISTED = {"category": "linear", "symbol": "BTCUSDT"}
 
@@ -31,6 +32,48 @@ def test_price_limits_follow_mark_and_index(desk, mark, index, buy, sell):
     quote.mark, quote.index = D(mark), D(index)
     row = desk.get("market/price-limit", **LISTED)
     assert (row["buyLmt"], row["sellLmt"], row["ts"]) == (buy, sell, str(desk.now_ms))
+
+
+def test_price_limits_are_streamed_every_three_ticks(desk):
+    """priceLimit.{symbol}: a bare object each 300 ms, without a type, only where somebody listens."""
+    desk.wait(600)
+    desk.venue.streams.subscribe("linear", "priceLimit.BTCUSDT")
+    desk.wait(900)
+    frames = [public_frame(e) for e in desk.log if e.topic.startswith("priceLimit")]
+    assert len(frames) == 3
+    assert {tuple(f) for f in frames} == {("topic", "ts", "data")}
+    assert frames[0]["data"] == {"symbol": "BTCUSDT", "buyLmt": "60600", "sellLmt": "59400"}
+    assert frames[1]["ts"] - frames[0]["ts"] == 300
+
+
+def leverage(desk, times):
+    given = {**LISTED, "buyLeverage": times, "sellLeverage": times}
+    return desk.call("POST", "position/set-leverage", **given).code
+
+
+def test_leverage_bounds_the_tier_that_orders_may_reach(desk):
+    """At 100× the second tier (90×, from 2,000,000) is closed: 110090; position and orders count."""
+    assert leverage(desk, "100") == 0
+    assert desk.refused("Sell", "35", price="60000") == 110090
+    assert desk.refused("Sell", "33", price="60000") == 110007, "within the tier margin decides"
+    desk.order("Sell", "5", price="61000")
+    assert desk.refused("Sell", "29", price="61000") == 110090
+    assert leverage(desk, "10") == 110007, "too dear for the open order"
+    desk.post("order/cancel-all", **LISTED)
+    assert leverage(desk, "10") == 0
+    assert desk.refused("Sell", "35", price="60000") == 110007
+
+
+def test_a_held_position_bounds_the_leverage(open_desk, quiet_scenario):
+    """A position in the third tier (80×) refuses more than 80× by 110013."""
+    rich = tuple(
+        replace(a, unified={**a.unified, "USDT": D(1_000_000)}) for a in quiet_scenario().accounts
+    )
+    book = BookShape(level_notional=5_000_000)
+    desk = open_desk(replace(quiet_scenario(), accounts=rich, book=book))
+    desk.order("Sell", "45")
+    assert leverage(desk, "85") == 110013
+    assert leverage(desk, "80") == 0
 
 
 def test_beyond_the_limit_a_price_is_clipped_or_refused_as_set(desk):

@@ -48,6 +48,9 @@ def set_leverage(x: Exchange, a: Account, params: Params) -> Row:
     position = x.position(a, c)
     if position.leverage == wanted:
         raise Refused(110043, "leverage not modified")
+    _, tier = c.tier(c.value(abs(position.size), x.market.quotes[c.key].mark))
+    if wanted > tier.leverage_max:
+        raise Refused(110013, "cannot set leverage due to risk limit level")
     before, position.leverage = position.leverage, wanted
     report = x.report(a)
     if wanted < before and report.available < 0:

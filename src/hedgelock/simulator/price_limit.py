@@ -18,11 +18,12 @@ from hedgelock.simulator.instruments import Contract
 from hedgelock.simulator.matching import BUY
 from hedgelock.simulator.money import ONE, ZERO, text
 from hedgelock.simulator.params import Params, flag, need
-from hedgelock.simulator.state import Account, Exchange, Refused, Row
+from hedgelock.simulator.state import Account, Event, Exchange, Refused, Row
 
 RATIO_X, RATIO_Y = Decimal("0.01"), Decimal("0.02")
 SPOT_RATIO = Decimal("0.01")
 PRICE_MAX = Decimal("1999999.8")
+PUBLISH_TICKS = 3
 CLIPS = {"linear": True, "inverse": True, "spot": False}  # what happens beyond, by default
 
 
@@ -71,6 +72,16 @@ def price_limit(x: Exchange, params: Params) -> Row:
         "symbol": c.symbol, "buyLmt": text(buy_most), "sellLmt": text(sell_least),
         "ts": str(x.now_ms),
     }  # fmt: skip
+
+
+def publish(x: Exchange) -> None:
+    """Queue a frame of every priceLimit topic that has an audience."""
+    for c in x.contracts.values():
+        topic = f"priceLimit.{c.symbol}"
+        if (c.category, topic) in x.wanted:
+            buy_most, sell_least = band(x, c)
+            row = {"symbol": c.symbol, "buyLmt": text(buy_most), "sellLmt": text(sell_least)}
+            x.outbox.append(Event(topic, "", c.category, x.now_ms, row))
 
 
 def set_action(x: Exchange, a: Account, params: Params) -> Row:

@@ -9,7 +9,7 @@ from hedgelock.simulator.endings import cancel, close, push
 from hedgelock.simulator.fills import apply
 from hedgelock.simulator.instruments import Contract
 from hedgelock.simulator.matching import BUY, Match
-from hedgelock.simulator.money import ZERO
+from hedgelock.simulator.money import ZERO, text
 from hedgelock.simulator.rows import order_row
 from hedgelock.simulator.state import Account, Exchange, Order, Refused
 from hedgelock.simulator.tape import print_trade
@@ -74,9 +74,30 @@ def check_means(x: Exchange, account: Account, order: Order) -> None:
     if order.contract.is_spot:
         _check_coins(x, account, order)
     elif not order.only_reduces:
+        _check_tier(x, account, order)
         after = x.report(account, order)
         if after.available < 0 and after.initial > x.report(account).initial:
             raise Refused(110007, "ab not enough for new order")
+
+
+def _check_tier(x: Exchange, account: Account, order: Order) -> None:
+    """Refuse what, with position and orders, needs a tier that the leverage does not allow."""
+    c, lots = order.contract, order.lots - order.filled_lots
+    position, crowd = x.position(account, c), account.open_orders.crowd(c)
+    buying, selling = c.qty(crowd.buying), c.qty(crowd.selling)
+    most = (
+        position.size + buying + c.qty(lots)
+        if order.side == BUY
+        else selling + c.qty(lots) - position.size
+    )
+    value = c.value(max(most, ZERO), x.market.quotes[c.key].mark)
+    _, tier = c.tier(value)
+    if value > tier.limit or position.leverage > tier.leverage_max:
+        raise Refused(
+            110090,
+            "Order placement failed as your position may exceed the max. limit. Please adjust your"
+            f" leverage to {text(tier.leverage_max)} or below to increase the max. position limit",
+        )
 
 
 def _check_coins(x: Exchange, account: Account, order: Order) -> None:

@@ -23,6 +23,7 @@ from hedgelock.simulator import (
     funding,
     liquidation,
     loans,
+    price_limit,
 )
 from hedgelock.simulator.faults import Faults, NoFaults
 from hedgelock.simulator.instruments import CONTRACTS
@@ -197,6 +198,8 @@ class Venue:
             loans.liquidate(x, account)
             liquidation.liquidate_margin(x, account)
         self.streams.tick()
+        if x.wanted and not self.streams.ticks % price_limit.PUBLISH_TICKS:
+            price_limit.publish(x)
 
     def _trade_among_others(self) -> None:
         """One trade per contract and tick that concerns no account, so that the tape lives."""
