@@ -87,6 +87,8 @@ async def trade_stops(x):
     })  # fmt: skip
     (position,) = await x.fetch_positions([LINEAR])
     assert (position["stopLossPrice"], position["takeProfitPrice"]) == (62500, 54000)
+    await x.create_order(LINEAR, "market", "sell", 0.01, None, {"trailingAmount": "500"})
+    assert (await x.fetch_position(LINEAR))["info"]["trailingStop"] == "500"
     await x.create_order(LINEAR, "market", "buy", 0.01, None, {"reduceOnly": True})
     assert await x.fetch_open_orders(LINEAR) == [], "the closed position took its stops along"
 

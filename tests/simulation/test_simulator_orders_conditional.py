@@ -15,7 +15,11 @@ def moving(open_desk, quiet_scenario, path=FALLS):
 
 def stop(desk, side="Buy", qty="0.1", **changes):
     given = {"triggerPrice": "61000", "triggerDirection": 1, **changes}
-    return desk.order(side, qty, **given)
+    placed = desk.post(
+        "order/create", **{**LISTED, "side": side, "qty": qty,
+                           "orderType": "Limit" if "price" in given else "Market", **given}
+    )  # fmt: skip
+    return desk.row(placed["orderId"], given.get("category", "linear"))
 
 
 def test_a_stop_waits_without_margin(desk):
@@ -32,6 +36,13 @@ def test_a_stop_waits_without_margin(desk):
     assert len(stops) == 1
     assert desk.get("order/realtime", **LISTED, orderFilter="Order")["list"] == []
     assert [e.topic for e in desk.log] == ["order", "position"]
+
+
+def test_a_market_stop_has_no_price_and_no_value(desk):
+    """Linear or inverse: price and leavesValue are "0" until it is triggered."""
+    for contract in ({}, {"category": "inverse", "symbol": "BTCUSD", "qty": "100"}):
+        row = stop(desk, **contract)
+        assert (row["price"], row["leavesValue"]) == ("0", "0")
 
 
 @pytest.mark.parametrize(

@@ -61,7 +61,10 @@ def test_levels_are_shown_moved_and_cleared(desk):
         ({"stopLoss": "61000", "positionIdx": 1}, 10001),
         ({"stopLoss": "61000", "tpslMode": "Half"}, 10001),
         ({"stopLoss": "61000", "slOrderType": "Limit"}, 10001),
-        ({"trailingStop": "100"}, 10001),
+        ({"trailingStop": "100.05"}, 10001),
+        ({"trailingStop": "60000"}, 10001),
+        ({"trailingStop": "100.05", "stopLoss": "61000"}, 10001),
+        ({"trailingStop": "100", "activePrice": "60500"}, 10001),
         ({"category": "spot", "stopLoss": "61000"}, 10001),
     ],
 )
@@ -169,3 +172,48 @@ def test_partial_stops_are_orders_of_their_own(open_desk, quiet_scenario):
     for _ in range(20 - len(desk.account.open_orders)):
         assert set_stop(desk, tpslMode="Partial", stopLoss="57000", slSize="0.1") == 0
     assert set_stop(desk, tpslMode="Partial", stopLoss="57000", slSize="0.1") == 110061
+
+
+SWING = ((0, 60000), (1, 60000), (3, 61000), (4, 60800), (6, 62000), (8, 61000))
+
+
+def test_a_trailing_stop_follows_the_best_price_and_closes_when_it_comes_back(
+    open_desk, quiet_scenario
+):
+    """300 behind: 61,000 → 60,800 is not enough, 62,000 → 61,700 closes everything there."""
+    desk = moving(open_desk, quiet_scenario, SWING)
+    desk.order("Buy", "0.1")
+    assert set_stop(desk, trailingStop="300") == 0
+    assert set_stop(desk, trailingStop="300") == 34040
+    assert desk.position()["trailingStop"] == "300"
+    desk.until(4_000)
+    (row,) = stops(desk).values()
+    assert (row["stopOrderType"], row["triggerPrice"]) == ("TrailingStop", "60700")
+    desk.until(8_000)
+    row = desk.row(row["orderId"])
+    assert (row["orderStatus"], row["createType"]) == ("Filled", "CreateByTrailingStop")
+    assert D(61600) < D(row["avgPrice"]) <= D(61700)
+    assert desk.position()["trailingStop"] == "0"
+
+
+def test_a_trailing_stop_sleeps_until_its_active_price(open_desk, quiet_scenario):
+    """Active from 61,500: the dip before does nothing; cleared by "0"; a short's goes down."""
+    desk = moving(open_desk, quiet_scenario, SWING)
+    desk.order("Buy", "0.1")
+    assert set_stop(desk, trailingStop="100", activePrice="61500") == 0
+    desk.until(4_500)
+    (row,) = stops(desk).values()
+    assert (row["triggerPrice"], desk.position()["size"]) == ("", "0.1")
+    assert set_stop(desk, trailingStop="0") == 0
+    assert stops(desk) == {}
+    assert set_stop(desk, trailingStop="100", activePrice="61500") == 0
+    desk.until(7_000)
+    assert desk.position()["size"] == "0"
+    desk.order("Sell", "0.1")
+    assert set_stop(desk, trailingStop="200") == 0
+    desk.wait(500)
+    (row,) = stops(desk).values()
+    quote = desk.venue.exchange.market.quotes["linear.BTCUSDT"]
+    assert D(row["triggerPrice"]) <= quote.last + 200
+    desk.order("Buy", "0.1")
+    assert stops(desk) == {}

@@ -6,7 +6,7 @@ from decimal import Decimal
 
 from hedgelock.simulator import api_market, tpsl
 from hedgelock.simulator.instruments import Contract
-from hedgelock.simulator.money import ONE, text
+from hedgelock.simulator.money import ONE, ZERO, text
 from hedgelock.simulator.orders import Trigger
 from hedgelock.simulator.params import WEEK_MS, Params, amount, limit, need, optional, page, window
 from hedgelock.simulator.routes import READ, WRITE, Route
@@ -64,7 +64,7 @@ def trading_stop(x: Exchange, a: Account, params: Params) -> Row:
     """POST position/trading-stop: take profit and stop loss of a position; "0" cancels.
 
     Mode Full: one market order each for the whole position. Mode Partial: one more order for
-    tpSize or slSize. Trailing stops are refused: they are not simulated.
+    tpSize or slSize. A trailing stop follows the last price by `trailingStop` from `activePrice` on.
     """
     c = _perpetual(x, params)
     if optional(params, "positionIdx", "0") not in {"0", ""}:
@@ -72,12 +72,11 @@ def trading_stop(x: Exchange, a: Account, params: Params) -> Row:
     position = x.position(a, c)
     if not position.size:
         raise Refused(10001, "can not set tp/sl/ts for zero position")
-    if optional(params, "trailingStop") not in {"", "0"}:
-        raise Refused(10001, "params error: trailingStop is not simulated")
     mode = optional(params, "tpslMode", "Full") or "Full"
     if mode not in {"Full", "Partial"}:
         raise Refused(10001, "params error: tpslMode invalid")
     wanted = [level for take in (True, False) if (level := _level(x, c, position, params, take))]
+    trailing = _trailing(x, position, params)
     if mode == "Partial":
         _add_partial(x, a, position, params, wanted)
     else:
@@ -88,10 +87,27 @@ def trading_stop(x: Exchange, a: Account, params: Params) -> Row:
             tpsl.set_full(x, a, position, take=take, price=price, by=by)
             for take, price, by in wanted
         ]
+        if trailing is not None:
+            distance, active = trailing
+            changed.append(tpsl.set_trailing(x, a, position, distance=distance, active=active))
         if not any(changed):
             raise Refused(34040, "not modified")
     push_position(x, a, position)
     return {}
+
+
+def _trailing(x: Exchange, position: Position, params: Params) -> tuple[Decimal, Decimal] | None:
+    """(distance, active price) of a requested trailing stop, distance 0 = cancel."""
+    if not optional(params, "trailingStop"):
+        return None
+    distance, active = amount(params, "trailingStop", zero=True), ZERO
+    last = x.market.quotes[position.contract.key].last
+    if optional(params, "activePrice") not in {"", "0"}:
+        active = amount(params, "activePrice")
+        tpsl.check_sense(active, take=True, long=position.size > 0, base=last)
+    if distance % position.contract.tick or distance >= last:
+        raise Refused(10001, "params error: trailingStop invalid")
+    return distance, active
 
 
 def _level(
@@ -129,6 +145,7 @@ def _add_partial(
         orders.append((Trigger(price, (position.size > 0) is take, by), take, lots, ticks))
     if not orders:
         raise Refused(10001, "params error: takeProfit or stopLoss is required")
+    tpsl.check_partial_room(a, c, len(orders))
     for trigger, take, lots, ticks in orders:
         tpsl.add_partial(x, a, position, trigger, take=take, lots=lots, limit_ticks=ticks)
 

@@ -20,6 +20,7 @@ def fire(x: Exchange) -> None:
 
     A triggered market order may move the last price and so wake the next one.
     """
+    x.stops.trail(x.market.quotes)
     while (order := x.stops.pop_due(x.market.quotes)) is not None:
         _trigger(x, x.accounts[order.account], order)
 
@@ -32,6 +33,8 @@ def _trigger(x: Exchange, account: Account, order: Order) -> None:
         position.take_profit = None
     if position.stop_loss is order:
         position.stop_loss = None
+    if position.trailing is order:
+        position.trailing = None
     order.status, order.updated_ms = "Triggered", x.now_ms
     x.emit("order", account, [order_row(order, pushed=True)])
     order.status = "New"

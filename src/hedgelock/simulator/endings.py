@@ -35,6 +35,8 @@ def end_stop(x: Exchange, account: Account, order: Order, *, cancel_type: str) -
         position.take_profit = None
     if position.stop_loss is order:
         position.stop_loss = None
+    if position.trailing is order:
+        position.trailing = None
     _end(x, account, order, reason="EC_PerCancelRequest", cancel_type=cancel_type)
 
 

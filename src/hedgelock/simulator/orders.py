@@ -54,8 +54,10 @@ class Order:
     received_ns: int = 0
     closed_pnl: Decimal = ZERO  # net of fees, of what it closed
     trigger: Trigger | None = None
-    stop_type: str = ""  # Stop, TakeProfit, StopLoss, PartialTakeProfit, PartialStopLoss
+    stop_type: str = ""  # Stop, TakeProfit, StopLoss, TrailingStop, Partial… of the first two
     closes_all: bool = False  # quantity follows the position
+    trail: Decimal = ZERO  # distance of a trailing stop from the best price since it was active
+    active_price: Decimal = ZERO  # where trailing begins, 0 = it has begun
     smp: str = "None"  # what happens when it would meet an order of its own account
     smp_order_id: str = ""
     slippage: Decimal | None = None  # bound of a market order, fraction of the best price

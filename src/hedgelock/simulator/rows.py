@@ -12,7 +12,7 @@ from hedgelock.simulator.state import Account, Exchange, Order, Position, Row
 USD = Decimal("0.00000001")
 TPSL_MODES = {
     "TakeProfit": "Full", "StopLoss": "Full", "PartialTakeProfit": "Partial",
-    "PartialStopLoss": "Partial",
+    "PartialStopLoss": "Partial", "TrailingStop": "Full",
 }  # fmt: skip
 
 
@@ -45,7 +45,7 @@ def order_row(order: Order, *, pushed: bool = False) -> Row:
         "orderStatus": order.status, "createType": order.create_type,
         "cancelType": order.cancel_type, "rejectReason": order.reject_reason,
         "avgPrice": average, "leavesQty": text(open_qty),
-        "leavesValue": text(c.value(open_qty, price).quantize(USD)) if open_qty else "0",
+        "leavesValue": text(c.value(open_qty, price).quantize(USD)) if open_qty and price else "0",
         "cumExecQty": text(filled), "cumExecValue": text(order.filled_value),
         "cumExecFee": text(fee), "cumFeeDetail": {k: text(v) for k, v in order.fees.items()},
         "timeInForce": order.tif, "orderType": order.kind, "stopOrderType": stop, "orderIv": "",
@@ -124,7 +124,8 @@ def position_row(x: Exchange, account: Account, position: Position, *, pushed: b
         "liqPrice": _liquidation_price(x, account, exposure), "bustPrice": "",
         "positionBalance": "0", "positionIM": im, "positionIMByMp": im, "positionMM": mm,
         "positionMMByMp": mm, "tpslMode": "Full", "takeProfit": take, "stopLoss": stop,
-        "trailingStop": "0", "sessionAvgPrice": "", "delta": "", "gamma": "", "vega": "",
+        "trailingStop": text(position.trailing.trail) if position.trailing else "0",
+        "sessionAvgPrice": "", "delta": "", "gamma": "", "vega": "",
         "theta": "", "unrealisedPnl": "" if flat else usd(exposure.upl),
         "curRealisedPnl": text(position.realised), "cumRealisedPnl": text(position.realised_total),
         "createdTime": str(position.created_ms), "updatedTime": str(position.updated_ms),

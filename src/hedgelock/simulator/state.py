@@ -69,6 +69,7 @@ class Position:
     open_fees: Decimal = ZERO  # paid for opening what is held now, in settle coin
     take_profit: Order | None = None  # conditional orders that close all of it
     stop_loss: Order | None = None
+    trailing: Order | None = None
 
     @property
     def average(self) -> Decimal:

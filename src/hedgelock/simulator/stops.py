@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from decimal import Decimal
 
 from hedgelock.simulator.market import Quote
-from hedgelock.simulator.orders import Order
+from hedgelock.simulator.matching import SELL
+from hedgelock.simulator.orders import Order, Trigger
 
 Heap = list[tuple[Decimal, int, Order]]
 
@@ -17,6 +18,27 @@ class Stops:
 
     def __init__(self) -> None:
         self._heaps: dict[tuple[str, str, bool], Heap] = {}
+        self._trailing: dict[str, Order] = {}
+
+    def follow(self, order: Order) -> None:
+        """Let a trailing stop's trigger follow the last price from now on."""
+        self._trailing[order.order_id] = order
+
+    def trail(self, quotes: Mapping[str, Quote]) -> None:
+        """Move the triggers of active trailing stops towards better prices, never back."""
+        for order_id, order in list(self._trailing.items()):
+            if order.status != "Untriggered":
+                del self._trailing[order_id]
+                continue
+            quote, falls = quotes[order.contract.key], order.side == SELL
+            if order.active_price:
+                if (quote.last < order.active_price) is falls and quote.last != order.active_price:
+                    continue
+                order.active_price = Decimal(0)
+            price = quote.last - order.trail if falls else quote.last + order.trail
+            if order.trigger is None or (price > order.trigger.price) is falls:
+                order.trigger = Trigger(price, rising=not falls)
+                self.add(order)
 
     def add(self, order: Order) -> None:
         """Wait for the order's trigger (again, after the trigger was amended)."""

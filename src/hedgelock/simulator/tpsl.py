@@ -17,7 +17,7 @@ from hedgelock.simulator.rows import order_row
 from hedgelock.simulator.state import Account, Exchange, Order, Position, Refused
 from hedgelock.simulator.stops import trigger_price
 
-TAKE_PROFIT, STOP_LOSS = "TakeProfit", "StopLoss"
+TAKE_PROFIT, STOP_LOSS, TRAILING = "TakeProfit", "StopLoss", "TrailingStop"
 PARTIAL_MAX = 20
 
 
@@ -67,14 +67,43 @@ def set_full(
     return True
 
 
+def set_trailing(
+    x: Exchange, account: Account, position: Position, *, distance: Decimal, active: Decimal
+) -> bool:
+    """Set, change or clear (distance 0) the stop that follows the best last price.
+
+    It closes the whole position once the price has come back by `distance` from its best since
+    `active` was reached (0 = at once). Returns False when that changes nothing.
+    """
+    current = position.trailing
+    if current is None and not distance:
+        return False
+    if current is not None and (current.trail, current.active_price) == (distance, active):
+        return False
+    if current is not None:
+        end_stop(x, account, current, cancel_type="CancelByUser")
+    if distance:
+        order = _stop(x, account, position, None, kind=TRAILING)
+        order.lots, order.closes_all = int(abs(position.size) / position.contract.lot), True
+        order.trail, order.active_price = distance, active
+        position.trailing = order
+        _wait(x, account, order)
+        x.stops.follow(order)
+    return True
+
+
+def check_partial_room(account: Account, contract: Contract, more: int) -> None:
+    """Refuse more than 20 partial take profits and stop losses."""
+    stops = account.open_orders.crowd(contract).stops.values()
+    if sum(o.stop_type.startswith("Partial") for o in stops) + more > PARTIAL_MAX:
+        raise Refused(110061, "Not allowed to have more than 20 TP/SLs under Partial tpSlMode")
+
+
 def add_partial(
     x: Exchange, account: Account, position: Position, trigger: Trigger, *, take: bool, lots: int,
     limit_ticks: int,
 ) -> None:  # fmt: skip
     """Add a take profit or stop loss for part of the position; `limit_ticks` 0 = market."""
-    crowd = account.open_orders.crowd(position.contract)
-    if sum(o.stop_type.startswith("Partial") for o in crowd.stops.values()) >= PARTIAL_MAX:
-        raise Refused(110061, "Not allowed to have more than 20 TP/SLs under Partial tpSlMode")
     order = _stop(
         x, account, position, trigger, kind=f"Partial{TAKE_PROFIT if take else STOP_LOSS}"
     )
@@ -115,7 +144,7 @@ def follow(x: Exchange, account: Account, contract: Contract) -> None:
 
 
 def _stop(
-    x: Exchange, account: Account, position: Position, trigger: Trigger, *, kind: str
+    x: Exchange, account: Account, position: Position, trigger: Trigger | None, *, kind: str
 ) -> Order:
     c = position.contract
     return Order(
@@ -130,5 +159,6 @@ def _wait(x: Exchange, account: Account, order: Order) -> None:
     account.orders.append(order)
     account.by_id[order.order_id] = order
     account.open_orders.sync(order)
-    x.stops.add(order)
+    if order.trigger is not None:
+        x.stops.add(order)
     push(x, account, order)
