@@ -246,13 +246,20 @@ def fill_the_book(day):
 
 
 def be_funded_and_liquidated(day):
-    """A short of ten thousand dollars' margin receives funding and does not survive the rally."""
-    day.http.place_order(**BTC, side="Sell", orderType="Market", qty="1")
+    """A short receives funding, its stop fires in the rally, and the rest does not survive it."""
+    day.http.place_order(**BTC, side="Sell", orderType="Market", qty="1.2")
+    stop = day.place(
+        **BTC, side="Buy", orderType="Market", qty="0.2", triggerPrice="61000",
+        triggerDirection=1, triggerBy="MarkPrice", reduceOnly=True,
+    )  # fmt: skip
     day.place(**BTC, **{**LIMIT, "price": "50000"}, orderLinkId="resting")
     day.start()
     day.until(lambda: day.rows("execution", execType="Funding"))
     (funding,) = day.rows("execution", execType="Funding")
     assert float(funding["execFee"]) < 0, "a short receives when the rate is positive"
+    day.until(lambda: day.rows("order", orderId=stop, orderStatus="Filled"))
+    told = [r["orderStatus"] for r in day.rows("order", orderId=stop)]
+    assert told == ["Untriggered", "Triggered", "Filled"]
     day.until(lambda: day.rows("execution", execType="BustTrade"))
     assert day.rows("execution", execType="BustTrade")[0]["createType"] == "CreateByLiq"
     day.until(lambda: day.rows("position", positionStatus="Liq"))

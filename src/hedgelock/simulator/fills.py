@@ -25,6 +25,8 @@ def apply(
     order.filled_value += value
     order.updated_ms = x.now_ms
     order.status = "Filled" if order.filled_lots >= order.lots else "PartiallyFilled"
+    if order.status == "Filled":
+        account.closed_recently.append(order.order_id)
     account.fills += 1
     sequence = x.next_sequence()
     extra: Row = {"execType": kind, "isMaker": maker, "feeRate": text(rate), "seq": sequence}

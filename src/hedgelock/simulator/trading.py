@@ -136,7 +136,6 @@ def execute(x: Exchange, account: Account, order: Order) -> None:
         return close(x, account, order, reason=reason)
     else:
         account.open_orders.sync(order)
-        account.closed_recently.append(order.order_id)
     push(x, account, order)
     return None
 
@@ -197,7 +196,6 @@ def fill_maker(x: Exchange, contract: Contract, match: Match) -> Order | None:
     x.books[contract.key].shrink(order.order_id, order.open_lots)
     if order.status == "Filled":
         del x.resting[order.order_id]
-        owner.closed_recently.append(order.order_id)
     push(x, owner, order, [row])
     _after_fill(x, owner, order)
     return order
