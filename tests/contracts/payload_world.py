@@ -179,6 +179,11 @@ def _no_convert_repay(world: World) -> dict[str, Any]:
     return {"coin": "BTC", "amount": "0.001"}
 
 
+def _protect(world: World) -> dict[str, Any]:
+    world.venue.exchange.dcp.enabled.add(ME)
+    return {"product": "DERIVATIVES", "timeWindow": 10}
+
+
 ASKS: dict[tuple[str, str], Ask] = {
     ("GET", "market/kline"): _fixed(**CANDLES),
     ("GET", "market/mark-price-kline"): _fixed(**CANDLES),
@@ -249,7 +254,7 @@ ASKS: dict[tuple[str, str], Ask] = {
         **LINEAR, "side": "Sell", "orderType": "Limit", "qty": "0.01", "price": "60900",
         "orderLinkId": w.new("check"),
     },
-    ("POST", "order/disconnected-cancel-all"): _fixed(product="DERIVATIVES", timeWindow=10),
+    ("POST", "order/disconnected-cancel-all"): _protect,
 }  # fmt: skip
 """How each endpoint is asked so that it answers with at least one row."""
 

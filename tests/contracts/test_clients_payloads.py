@@ -31,6 +31,9 @@ EXCUSED = {
 }
 """Differences that stay, by the end of their path."""
 
+REFUSED = {"Account/SwitchPositionMode": 110025}
+"""Payloads of what is refused here: positions are one-way already, hedge mode is not offered."""
+
 UNLISTED = {
     "ExchangeData/GetOptionSymbols": "no options here: the list is empty",
     "ExchangeData/GetOptionTickers": "no options here: the list is empty",
@@ -121,7 +124,7 @@ def test_every_documented_answer_has_its_shape_here(world, shared):
         if name in UNLISTED:
             theirs["result"]["list"] = []
         found = unexcused(theirs, ours)
-        if (theirs["retCode"] == 0) is not (reply.code == 0):
+        if reply.code != REFUSED.get(name, theirs["retCode"]):
             found.append(f"answered {reply.code} {reply.message}")
         problems |= {name: found} if found else {}
         matched += not found
