@@ -84,7 +84,9 @@ class World:
 
     def frames(self, topic: str) -> list[dict[str, Any]]:
         """Frames pushed on a topic."""
-        base = topic if "." in topic and topic != "execution.fast" else topic.split(".", maxsplit=1)[0]
+        base = (
+            topic if "." in topic and topic != "execution.fast" else topic.split(".", maxsplit=1)[0]
+        )
         found = []
         for event in self.events:
             if event.topic == base:

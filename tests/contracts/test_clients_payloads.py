@@ -9,10 +9,12 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import aiohttp
 import pytest
 from payload_world import ASKS, ME, SAME_PATH, T0, World, build
 
 from hedgelock.simulator.entry import PATHS, EntrySession
+from hedgelock.simulator.server import serve
 from hedgelock.simulator.venue import PRIVATE, PUBLIC
 
 pytestmark = pytest.mark.clients
@@ -280,6 +282,30 @@ def test_recorded_answers_of_real_accounts_have_their_shape_here(world, shared):
             matched += not found
     assert problems == []
     assert matched >= RECORDINGS_MATCHED, matched
+
+
+async def test_acknowledgements_have_the_captured_shape(shared):
+    """Over a real socket: what the exchange answered to a subscription in 2026, and its pong."""
+    capture = shared / "data/payloads/cryptofeed_slice/bybit_v5_linear_DOGEUSDT.jsonl"
+    records = [json.loads(line)["data"] for line in capture.read_text().splitlines()[1:]]
+    theirs = next(r for r in records if r.get("op") == "subscribe" and "success" in r)
+    server = await serve("calm", port=0)
+    address = f"{server.url.replace('http', 'ws')}/v5/public/linear"
+    async with aiohttp.ClientSession() as session, session.ws_connect(address) as socket:
+        topics = ["tickers.BTCUSDT", "insurance.USDT", "adlAlert.inverse"]
+        await socket.send_json({"op": "subscribe", "args": topics})
+        seen = {}
+        while len(seen) < 4:
+            frame = await socket.receive_json(timeout=5)
+            seen.setdefault(frame.get("topic", frame.get("op")), frame)
+        assert set(seen) == {"subscribe", *topics}
+        assert unexcused(theirs, seen["subscribe"]) == []
+        assert seen["subscribe"]["success"] is True
+        await socket.send_json({"op": "ping"})
+        while (frame := await socket.receive_json(timeout=5)).get("op") != "ping":
+            pass
+        assert (frame["success"], frame["ret_msg"]) == (True, "pong")
+    await server.stop()
 
 
 def test_time_passes_as_it_was_played(world):

@@ -143,7 +143,9 @@ class Account:
     owed: dict[str, Decimal] = field(default_factory=dict)  # borrowed by hand, unified pocket
     borrow_hours: list[Row] = field(default_factory=list)  # rows of account/borrow-history
     idle: set[str] = field(default_factory=set)  # coins switched off as collateral
-    auto_repay: dict[str, str] = field(default_factory=dict)
+    switches: int = 0  # how often collateral was switched: margin must be looked at again
+    auto_repay: dict[str, str] = field(default_factory=dict)  # mode per coin, "1" = on
+    auto_repay_due: bool = False  # a repayment at the next half hour is scheduled
     spot_margin: bool = True
     spot_leverage: Decimal = Decimal(10)
     fixed_loans: list[FixedLoan] = field(default_factory=list)
