@@ -23,7 +23,6 @@ def switch(x: Exchange, account: Account, wanted: dict[str, bool]) -> None:
     if account.idle - before and _margin_needs(x, account, account.idle - before):
         account.idle = before
         raise Refused(182108, "Switching failed, margin verification failed")
-    account.switches += 1
 
 
 def _margin_needs(x: Exchange, account: Account, coins: set[str]) -> bool:

@@ -132,8 +132,12 @@ class Venue:
         """When `advance` will next have something to do."""
         market, jobs = self.exchange.market, self.exchange.jobs
         return min(
-            self._next_tick_ms, self._next_hour_ms, self._next_interest_ms, market.due_ms,
-            self.agenda.next_ms(), jobs.next_ms() or NEVER_MS,
+            self._next_tick_ms,
+            self._next_hour_ms,
+            self._next_interest_ms,
+            market.due_ms,
+            self.agenda.next_ms(),
+            jobs.next_ms() or NEVER_MS,
         )
 
     def advance(self, now_ms: int) -> None:
