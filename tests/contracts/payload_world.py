@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from decimal import Decimal as D
 from typing import Any
 
+from hedgelock.simulator.deeds import Deed
 from hedgelock.simulator.scenarios import SCENARIOS, AccountSetup, RatioTier, Scenario, flat_ratio
 from hedgelock.simulator.state import Event
 from hedgelock.simulator.streams import private_frame, public_frame
@@ -40,6 +41,7 @@ def scenario() -> Scenario:
         prices={base: ((0, price),) for base, price in prices.items()},
         funding=dict.fromkeys(prices, ((0, 0.0001),)),
         settlements_s=(30,),
+        deeds=(Deed(at_s=20, kind="bystander", symbol="BTCUSDT", side="Buy", amount=D(1)),),
         accounts=(owner,),
         loan=replace(calm.loan, collateral_ratio=RATIOS),
         margin=replace(calm.margin, collateral_ratio=RATIOS),
@@ -98,7 +100,8 @@ class World:
 
 TOPICS = {
     "linear": ("tickers.BTCUSDT", "publicTrade.BTCUSDT", "kline.1.BTCUSDT",
-               "orderbook.200.BTCUSDT", "insurance.USDT", "adlAlert.USDT"),
+               "orderbook.200.BTCUSDT", "insurance.USDT", "adlAlert.USDT",
+               "allLiquidation.BTCUSDT"),
     "spot": ("tickers.BTCUSDT", "publicTrade.BTCUSDT"),
 }  # fmt: skip
 

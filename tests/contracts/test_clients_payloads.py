@@ -19,7 +19,7 @@ from hedgelock.simulator.venue import PRIVATE, PUBLIC
 
 pytestmark = pytest.mark.clients
 ENDPOINTS_MATCHED = 45
-FRAMES_MATCHED = 9
+FRAMES_MATCHED = 10
 RECORDINGS_MATCHED = 26
 
 EXCUSED = {
@@ -142,6 +142,7 @@ FRAMES = {
     "Private/Balance": "wallet",
     "Linear/Ticker": "tickers.BTCUSDT",
     "Linear/Trades": "publicTrade.BTCUSDT",
+    "Linear/Liquidations": "allLiquidation.BTCUSDT",
     "Spot/Ticker": "tickers.BTCUSDT",
     "Spot/Trades": "publicTrade.BTCUSDT",
 }
@@ -152,7 +153,6 @@ NOT_PUSHED = {
     "Spot/Concurrent": "truncated upstream: a check of the client's dispatch, no payload",
     "Option/Book": "no options", "Option/Ticker": "no options", "Option/Klines": "no options",
     "Option/Trades": "no options",
-    "Linear/Liquidations": "compared where somebody is liquidated",
     "Spot/PriceLimit": "compared where the limit is computed",
 }  # fmt: skip
 
