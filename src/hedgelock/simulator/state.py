@@ -121,7 +121,8 @@ class Account:
     owed: dict[str, Decimal] = field(default_factory=dict)  # borrowed by hand, unified pocket
     borrow_hours: list[Row] = field(default_factory=list)  # rows of account/borrow-history
     idle: set[str] = field(default_factory=set)  # coins switched off as collateral
-    auto_repay: dict[str, str] = field(default_factory=dict)
+    auto_repay: dict[str, str] = field(default_factory=dict)  # mode per coin, "1" = on
+    auto_repay_due: bool = False  # a repayment at the next half hour is scheduled
     spot_margin: bool = True
     spot_leverage: Decimal = Decimal(10)
     fixed_loans: list[FixedLoan] = field(default_factory=list)
@@ -175,9 +176,7 @@ class Exchange:
         self.accounts: dict[str, Account] = {}
         self.by_key: dict[str, Account] = {}
         self.contracts: Mapping[str, Contract] = market.contracts
-        self.books = {
-            key: Book(scenario.books.get(key, scenario.book)) for key in self.contracts
-        }
+        self.books = {key: Book(scenario.books.get(key, scenario.book)) for key in self.contracts}
         self.trades = {key: Prints(c.symbol, c.symbol_id) for key, c in self.contracts.items()}
         self.outbox: list[Event] = []
         self.wanted: set[tuple[str, str]] = set()  # public (category, topic) with an audience
