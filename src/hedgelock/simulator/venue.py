@@ -10,7 +10,6 @@ Same scenario, seed, start and requests → same responses and the same events.
 
 from __future__ import annotations
 
-import contextlib
 from dataclasses import dataclass, field
 from decimal import Decimal
 
@@ -174,10 +173,13 @@ class Venue:
         now_ms = self.exchange.now_ms
         return Response(refusal.code, refusal.message, {}, now_ms, allowance, refusal.ext)
 
-    def _place(self, account: Account, path: str, params: Params) -> None:
-        """Serve a POST that a person makes in the exchange's own app, unlimited; or not at all."""
-        with contextlib.suppress(Refused):
+    def _place(self, account: Account, path: str, params: Params) -> str:
+        """Serve a POST made in the exchange's own app, unlimited; returns why it was refused."""
+        try:
             PRIVATE["POST", path].handler(self.exchange, account, params)
+        except Refused as refusal:
+            return f"{refusal.code} {refusal.message}"
+        return ""
 
     def _recentre_books(self) -> None:
         x = self.exchange
