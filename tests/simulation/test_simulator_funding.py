@@ -315,12 +315,12 @@ def test_mark_is_the_median_of_funding_basis_moving_basis_and_last(open_desk, qu
 
 def test_mark_follows_the_rate_that_settled_last_not_the_one_to_come(open_desk, quiet_scenario):
     """P1 = index × (1 + last rate × time left ÷ interval); here it lies between the other two."""
-    step = {"BTC": ((0, 0.0), (10, 0.0), (11, 0.01))}
+    step = {"BTC": ((0, 0.0), (299, 0.0), (300, 0.01))}
     desk = open_desk(replace(grid_market(quiet_scenario), premium=step), tick_ms=1000)
     clock = desk.venue.exchange.market.lines["linear.BTCUSDT"].clock
     clock.history.append((T0, D("0.005")))
     clock.force(D("-0.005"))
-    desk.wait(20_000)
+    desk.wait(301_000)
     quote = desk.venue.exchange.market.quotes["linear.BTCUSDT"]
     by_funding = 60000 * (1 + D("0.005") * clock.share_left(desk.now_ms, clock.next_ms))
     assert 60000 < quote.mark == by_funding.quantize(D("0.01")) < quote.last

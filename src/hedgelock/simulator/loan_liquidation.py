@@ -54,7 +54,7 @@ def liquidate_loan(x: Exchange, account: Account) -> Decimal:
 def _liquidate(x: Exchange, account: Account, *, kind: int) -> None:
     account.loan_liquidated_ms = x.now_ms
     share = _share(x, account)
-    for coin, debt in account.debts.items():
+    for coin, debt in loans.obligations(account):
         owed = debt.total if share == ONE else grain(debt.total * share)
         if not owed:
             continue

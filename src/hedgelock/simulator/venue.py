@@ -12,25 +12,31 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from decimal import Decimal
+from typing import Any
 
 from hedgelock.simulator import (
     api_account,
+    api_asset,
+    api_borrow,
+    api_fixed_loan,
     api_loan,
     api_market,
+    api_rates,
+    api_reference,
     api_trade,
+    borrowing,
     funding,
-    liquidation,
     loans,
     premium,
 )
 from hedgelock.simulator.deeds import Agenda
 from hedgelock.simulator.faults import Faults, NoFaults
-from hedgelock.simulator.instruments import CONTRACTS
+from hedgelock.simulator.instruments import listed
 from hedgelock.simulator.limits import Allowance, Limit, RateLimits
-from hedgelock.simulator.market import HOUR_MS, Market
+from hedgelock.simulator.market import HOUR_MS, NEVER_MS, Market
 from hedgelock.simulator.matching import BUY, SELL
 from hedgelock.simulator.params import Params
-from hedgelock.simulator.routes import PublicHandler, Route
+from hedgelock.simulator.routes import Envelope, PublicHandler, PublicRoute, Route
 from hedgelock.simulator.scenarios import Scenario
 from hedgelock.simulator.state import Account, Event, Exchange, Refused, Row
 from hedgelock.simulator.streams import Streams
@@ -43,6 +49,7 @@ LEAST_TRADE = Decimal("0.001")
 INTEREST_MINUTE_MS = 5 * 60_000  # unified borrowings pay at mm:05
 
 
+
 @dataclass(frozen=True, slots=True)
 class Response:
     """An answer: `code` 0 is success."""
@@ -53,11 +60,27 @@ class Response:
     time_ms: int
     allowance: Allowance
     ext: Row = field(default_factory=dict)
+    envelope: Envelope = Envelope.FULL
+
+    def body(self) -> Row:
+        """The JSON object that goes over the wire."""
+        whole: Row = {"retCode": self.code, "retMsg": self.message, "result": self.result}
+        if self.envelope is Envelope.BARE:
+            return whole
+        if self.envelope is Envelope.FLAT:
+            rest = dict(self.result)
+            return {**whole, "result": rest.pop("list"), **rest}
+        ext: Any = "{}" if self.envelope is Envelope.EXT_TEXT else self.ext
+        return {**whole, "retExtInfo": ext, "time": self.time_ms}
 
 
-PUBLIC: dict[str, PublicHandler] = {**api_market.PUBLIC, **api_loan.PUBLIC}
+PUBLIC: dict[str, PublicHandler] = {
+    **api_market.PUBLIC, **api_reference.PUBLIC, **api_rates.PUBLIC, **api_fixed_loan.PUBLIC,
+}  # fmt: skip
+PUBLIC_ODD: dict[str, PublicRoute] = {**api_reference.ODD, **api_rates.ODD, **api_fixed_loan.ODD}
 PRIVATE: dict[tuple[str, str], Route] = {
-    **api_account.PRIVATE, **api_trade.PRIVATE, **api_loan.PRIVATE,
+    **api_account.PRIVATE, **api_asset.PRIVATE, **api_trade.PRIVATE, **api_loan.PRIVATE,
+    **api_borrow.PRIVATE, **api_fixed_loan.PRIVATE,
 }  # fmt: skip
 SPOT_ORDER_LIMIT = Limit(20)
 
@@ -75,8 +98,9 @@ class Venue:
         wait: bool = False, tick_ms: int = TICK_MS, limits_factor: int = 1,
         faults: Faults | None = None,
     ) -> None:  # fmt: skip
-        listed = {key: c for key, c in CONTRACTS.items() if c.base in scenario.prices}
-        market = Market(scenario, listed, seed, speed, None if wait else now_ms, tick_ms)
+        market = Market(
+            scenario, listed(scenario.prices), seed, speed, None if wait else now_ms, tick_ms
+        )
         market.open(now_ms)
         self.exchange = Exchange(scenario, market, now_ms=now_ms)
         self.streams = Streams(self.exchange)
@@ -105,10 +129,10 @@ class Venue:
 
     def next_event_ms(self) -> int:
         """When `advance` will next have something to do."""
-        market = self.exchange.market
+        market, jobs = self.exchange.market, self.exchange.jobs
         return min(
             self._next_tick_ms, self._next_hour_ms, self._next_interest_ms, market.due_ms,
-            self.agenda.next_ms(),
+            self.agenda.next_ms(), jobs.next_ms() or NEVER_MS,
         )
 
     def advance(self, now_ms: int) -> None:
@@ -118,6 +142,7 @@ class Venue:
             x.now_ms = max(x.now_ms, at_ms)  # a deed added late may lie in the past
             if self.agenda.waiting and self.agenda.run():
                 self.watch.reset()
+            x.jobs.run(x.now_ms)
             if x.market.due_ms <= at_ms:
                 funding.settle_funding(x, x.market.settle(at_ms))
             if at_ms >= self._next_hour_ms:
@@ -126,7 +151,7 @@ class Venue:
                 x.pools.record()
             if at_ms >= self._next_interest_ms:
                 self._next_interest_ms += HOUR_MS
-                liquidation.charge_borrowing(x)
+                borrowing.charge_interest(x)
             if at_ms >= self._next_tick_ms:
                 self._next_tick_ms += self._tick_ms
                 self._tick()
@@ -149,7 +174,9 @@ class Venue:
         try:
             self.faults.before(account or "", method, path, params)
             if public is not None:
-                return Response(0, "OK", public(x, params), x.now_ms, free)
+                odd = PUBLIC_ODD.get(path, PublicRoute())
+                result = public(x, params)
+                return Response(0, odd.message, result, x.now_ms, free, envelope=odd.envelope)
             if owner is None or route is None:
                 raise Refused(10003, "API key is invalid.")
             if method == "POST" and x.conditions.maintenance:
@@ -160,18 +187,24 @@ class Venue:
             free = self._limits.admit(owner.name, pool, limit, x.now_ms)
             if free.refused:
                 raise Refused(10006, "Too many visits. Exceeded the API Rate Limit.")
-            return Response(0, route.message, route.handler(x, owner, params), x.now_ms, free)
+            result = route.handler(x, owner, params)
+            return Response(0, route.message, result, x.now_ms, free, envelope=route.envelope)
         except Refused as refusal:
-            return self._refuse(refusal, free)
+            wrap = route.envelope if route is not None else Envelope.FULL
+            return self._refuse(refusal, free, wrap)
 
     def drain(self) -> list[Event]:
         """Take the events that have happened since the last call."""
         events, self.exchange.outbox = self.exchange.outbox, []
         return self.faults.pushed(events)
 
-    def _refuse(self, refusal: Refused, allowance: Allowance) -> Response:
-        now_ms = self.exchange.now_ms
-        return Response(refusal.code, refusal.message, {}, now_ms, allowance, refusal.ext)
+    def _refuse(
+        self, refusal: Refused, allowance: Allowance, envelope: Envelope = Envelope.FULL
+    ) -> Response:
+        return Response(
+            refusal.code, refusal.message, refusal.result, self.exchange.now_ms, allowance,
+            refusal.ext, envelope,
+        )  # fmt: skip
 
     def _place(self, account: Account, path: str, params: Params) -> str:
         """Serve a POST made in the exchange's own app, unlimited; returns why it was refused."""

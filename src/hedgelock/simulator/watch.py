@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from decimal import Decimal
 
-from hedgelock.simulator import liquidation, loan_liquidation
+from hedgelock.simulator import liquidation, loan_liquidation, loans
 from hedgelock.simulator.margin import MarginReport
 from hedgelock.simulator.market import Quote
 from hedgelock.simulator.money import ONE, ZERO
@@ -61,7 +61,7 @@ class Watch:
         now_ms, index, moves = x.now_ms, x.market.index, x.ledger.moves
         for name, account in list(x.accounts.items()):
             fills = account.fills
-            if account.debts:
+            if account.debts or account.fixed_loans:
                 stamp = (moves.get(account.pledged, 0), moves.get(account.fund, 0))
                 box = self.loans.get(name)
                 if box is None or not box.holds(now_ms, stamp, index):
@@ -87,10 +87,11 @@ class Watch:
         highest = Decimal(2) ** 62
         box = Box(self._until(), stamp)
         index = x.market.index
+        owed = loans.debts(account)
         for coin in x.ledger.coins(account.pledged):
-            if coin in index and coin not in account.debts:
+            if coin in index and coin not in owed:
                 box.coins.append((coin, index[coin], highest))
-        for coin in account.debts:
+        for coin in owed:
             if coin in index:  # owed and perhaps pledged too: no move is surely harmless
                 box.coins.append((coin, index[coin], index[coin]))
         self.loans[account.name] = box
