@@ -89,9 +89,9 @@ def ticker_row(x: Exchange, c: Contract) -> Row:
         row["usdIndexPrice"] = row.pop("indexPrice")
         del row["markPrice"], row["prevPrice1h"]
         return row
-    clock = x.market.lines[c.key].clock
     interest = open_interest(x, c)
     worth = c.value(interest, quote.mark)
+    clock = x.market.lines[c.key].clock
     return row | {
         "openInterest": text(interest), "openInterestValue": text(worth.quantize(EIGHT)),
         "singleOpenInterest": text(interest / 2),

@@ -47,7 +47,7 @@ from hedgelock.simulator.watch import Watch
 TICK_MS = 100
 LEAST_TRADE = Decimal("0.001")
 INTEREST_MINUTE_MS = 5 * 60_000  # unified borrowings pay at mm:05
-
+NEVER_MS = 2**62
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +100,7 @@ class Venue:
     ) -> None:  # fmt: skip
         market = Market(
             scenario, listed(scenario.prices), seed, speed, None if wait else now_ms, tick_ms
-        )
+        )  # fmt: skip
         market.open(now_ms)
         self.exchange = Exchange(scenario, market, now_ms=now_ms)
         self.streams = Streams(self.exchange)
@@ -140,6 +140,7 @@ class Venue:
         x = self.exchange
         while (at_ms := self.next_event_ms()) <= now_ms:
             x.now_ms = max(x.now_ms, at_ms)  # a deed added late may lie in the past
+            x.jobs.run(at_ms)
             if self.agenda.waiting and self.agenda.run():
                 self.watch.reset()
             x.jobs.run(x.now_ms)

@@ -20,7 +20,7 @@ AGE_MS = 60_000
 MOVE_MAX = Decimal("0.1")  # no box is wider, so that first-order bounds hold
 CAUTION = Decimal("0.6")  # of the room that the bounds below would allow
 HOUR_MS = 3_600_000
-Stamp = tuple[int, int]
+Stamp = tuple[object, ...]
 
 
 @dataclass(slots=True)
@@ -62,11 +62,11 @@ class Watch:
         for name, account in list(x.accounts.items()):
             fills = account.fills
             if account.debts or account.fixed_loans:
-                stamp = (moves.get(account.pledged, 0), moves.get(account.fund, 0))
+                stamp: Stamp = (moves.get(account.pledged, 0), moves.get(account.fund, 0))
                 box = self.loans.get(name)
                 if box is None or not box.holds(now_ms, stamp, index):
                     self._loan(account)
-            stamp = (moves.get(account.unified, 0), fills)
+            stamp = (moves.get(account.unified, 0), fills, *sorted(account.idle))
             box = self.margins.get(name)
             if box is None or not box.holds(now_ms, stamp, index):
                 self._margin(account)
@@ -103,7 +103,7 @@ class Watch:
         if report is None:
             return
         moves = x.ledger.moves
-        stamp = (moves.get(account.unified, 0), account.fills)
+        stamp = (moves.get(account.unified, 0), account.fills, *sorted(account.idle))
         box = Box(self._until(), stamp)
         move = min(MOVE_MAX, CAUTION * _room(x, account, report))
         low, high = ONE - move, ONE + move
