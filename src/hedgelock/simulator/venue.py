@@ -47,7 +47,6 @@ from hedgelock.simulator.watch import Watch
 TICK_MS = 100
 LEAST_TRADE = Decimal("0.001")
 INTEREST_MINUTE_MS = 5 * 60_000  # unified borrowings pay at mm:05
-NEVER_MS = 2**62
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,10 +139,9 @@ class Venue:
         x = self.exchange
         while (at_ms := self.next_event_ms()) <= now_ms:
             x.now_ms = max(x.now_ms, at_ms)  # a deed added late may lie in the past
-            x.jobs.run(at_ms)
+            x.jobs.run(x.now_ms)
             if self.agenda.waiting and self.agenda.run():
                 self.watch.reset()
-            x.jobs.run(x.now_ms)
             if x.market.due_ms <= at_ms:
                 funding.settle_funding(x, x.market.settle(at_ms))
             if at_ms >= self._next_hour_ms:
