@@ -5,6 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 
 from hedgelock.simulator import tpsl
+from hedgelock.simulator.collateral import is_collateral
 from hedgelock.simulator.endings import cancel, close, push
 from hedgelock.simulator.fills import apply
 from hedgelock.simulator.instruments import Contract
@@ -74,6 +75,9 @@ def check_means(x: Exchange, account: Account, order: Order) -> None:
     if order.contract.is_spot:
         _check_coins(x, account, order)
     elif not order.only_reduces:
+        c = order.contract
+        if c.is_inverse and not is_collateral(x, account, c.settle):
+            raise Refused(110101, "Inverse contracts need the settlement asset enabled as collateral.")
         _check_tier(x, account, order)
         after = x.report(account, order)
         if after.available < 0 and after.initial > x.report(account).initial:
