@@ -18,7 +18,7 @@ from hedgelock.simulator.server import serve
 from hedgelock.simulator.venue import PRIVATE, PUBLIC
 
 pytestmark = pytest.mark.clients
-ENDPOINTS_MATCHED = 45
+ENDPOINTS_MATCHED = 51
 FRAMES_MATCHED = 10
 RECORDINGS_MATCHED = 26
 
