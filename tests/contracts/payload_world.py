@@ -110,6 +110,7 @@ TOPICS = {
 def build() -> World:
     """Play everything once."""
     world = World(Venue(scenario(), now_ms=T0, limits_factor=1000, tick_ms=1000))
+    world.venue.exchange.accounts[ME].terms = KeyTerms(dcp=True)
     for category, topics in TOPICS.items():
         for topic in topics:
             first = world.venue.streams.subscribe(category, topic)
@@ -260,7 +261,7 @@ ASKS: dict[tuple[str, str], Ask] = {
         **LINEAR, "side": "Sell", "orderType": "Limit", "qty": "0.01", "price": "60900",
         "orderLinkId": w.new("check"),
     },
-    ("POST", "order/disconnected-cancel-all"): _protect,
+    ("POST", "order/disconnected-cancel-all"): _fixed(product="DERIVATIVES", timeWindow=10),
 }  # fmt: skip
 """How each endpoint is asked so that it answers with at least one row."""
 
