@@ -22,7 +22,6 @@ from hedgelock.simulator import (
     liquidation,
     loans,
 )
-from hedgelock.simulator.faults import Faults, NoFaults
 from hedgelock.simulator.instruments import CONTRACTS
 from hedgelock.simulator.limits import Allowance, Limit, RateLimits
 from hedgelock.simulator.market import HOUR_MS, Market
@@ -69,13 +68,11 @@ class Venue:
     def __init__(
         self, scenario: Scenario, *, now_ms: int, seed: int = 1, speed: float = 1.0,
         wait: bool = False, tick_ms: int = TICK_MS, limits_factor: int = 1,
-        faults: Faults | None = None,
     ) -> None:  # fmt: skip
         market = Market(scenario, CONTRACTS, seed, speed, None if wait else now_ms)
         market.open(now_ms)
         self.exchange = Exchange(scenario, market, now_ms=now_ms)
         self.streams = Streams(self.exchange)
-        self.faults: Faults = faults or NoFaults()
         self._limits = RateLimits(factor=limits_factor)
         self._tick_ms = tick_ms
         self._next_tick_ms = now_ms + tick_ms
@@ -132,7 +129,6 @@ class Venue:
         if public is None and route is None:
             return self._refuse(Refused(10017, "Route not found."), free)
         try:
-            self.faults.before(account or "", method, path, params)
             if public is not None:
                 return Response(0, "OK", public(x, params), x.now_ms, free)
             if owner is None or route is None:
@@ -150,7 +146,7 @@ class Venue:
     def drain(self) -> list[Event]:
         """Take the events that have happened since the last call."""
         events, self.exchange.outbox = self.exchange.outbox, []
-        return self.faults.pushed(events)
+        return events
 
     def _refuse(self, refusal: Refused, allowance: Allowance) -> Response:
         now_ms = self.exchange.now_ms
