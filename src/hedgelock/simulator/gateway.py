@@ -14,13 +14,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-import msgspec
-
 from hedgelock.simulator import auth, control
 from hedgelock.simulator.exposition import CONTENT_TYPE, exposition
 from hedgelock.simulator.fault_kinds import IP_BAN_MS
 from hedgelock.simulator.faults import Faults, Pushed, Seen, Verdict
-from hedgelock.simulator.hub import Hub
+from hedgelock.simulator.hub import ENCODE, Hub
 from hedgelock.simulator.limits import IP_REQUESTS, IP_WINDOW_MS, Allowance, Limit, RateLimits
 from hedgelock.simulator.request import Batch, Reply, Request, request_params, route
 from hedgelock.simulator.session import Session, Wire
@@ -309,12 +307,7 @@ class Gateway:
         )
 
     def _envelope(self, reply: Response) -> Reply:
-        body = msgspec.json.encode(
-            {
-                "retCode": reply.code, "retMsg": reply.message, "result": reply.result,
-                "retExtInfo": reply.ext, "time": reply.time_ms,
-            }
-        )  # fmt: skip
+        body = ENCODE(reply.body())
         return Reply(200, body, headers=limit_headers(reply.allowance, reply.time_ms))
 
 
