@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
+from hedgelock.simulator.conditions import Conditions
 from hedgelock.simulator.instruments import Contract
 from hedgelock.simulator.keys import KeyTerms
 from hedgelock.simulator.margin import Exposure, MarginReport, assess
@@ -216,6 +217,7 @@ class Exchange:
         self.received_ns = 0
         self.born = f"{scenario.name}:{market.seed}:{now_ms}"
         self.ledger = Ledger()
+        self.conditions = Conditions()
         self.accounts: dict[str, Account] = {}
         self.by_key: dict[str, Account] = {}
         self.contracts: Mapping[str, Contract] = market.contracts
