@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -81,23 +81,25 @@ class Gateway:
         self.venue.advance(now_ms)
         self.release(self.collect())
         if not self.faults.quiet:
-            self._break_sockets()
+            self._break_sockets(now_ms)
         if now_ms >= self._scan_ms:
             self._scan_ms = now_ms + IDLE_SCAN_MS
+            self._drop_keyless(now_ms)
             for session in self.hub.sessions:
                 if now_ms - session.heard_ms >= IDLE_MS:
                     session.bye()
 
-    def _break_sockets(self) -> None:
-        script_s = self.script_s()
-        for match in self.faults.cuts(script_s):
+    def _break_sockets(self, now_ms: int) -> None:
+        for match in self.faults.cuts(self.script_s()):
             for session in self.hub.sessions:
                 if session.matches(match):
                     session.cut()
+        self._drop_keyless(now_ms)
+
+    def _drop_keyless(self, now_ms: int) -> None:
+        """Drop the sockets whose key is no longer good."""
         for session in self.hub.sessions:
-            if session.account and self.faults.key_refusal(
-                session.account.name, script_s=script_s
-            ):
+            if session.account and self.key_refusal(session.account, session.address, now_ms):
                 session.cut()
 
     # ------------------------------------------------------------ sockets
@@ -129,19 +131,29 @@ class Gateway:
             self.venue.exchange.by_key, key=key, expires=expires, given=given,
             now_ms=self.told_ms(now_ms),
         )  # fmt: skip
-        self._check_key(account)
+        self._check_key(account, address, now_ms)
         return account
 
-    def _check_key(self, account: Account) -> None:
-        refusal = self.key_refusal(account)
+    def _check_key(self, account: Account, address: str, now_ms: int) -> None:
+        refusal = self.key_refusal(account, address, now_ms)
         if refusal is not None:
             raise Refused(*refusal)
 
-    def key_refusal(self, account: Account | None) -> tuple[int, str] | None:
+    def key_refusal(self, account: Account, address: str, now_ms: int) -> tuple[int, str] | None:
         """With what the key of an account is turned away now, if at all."""
-        if self.faults.quiet or account is None:
-            return None
-        return self.faults.key_refusal(account.name, script_s=self.script_s())
+        refusal = auth.key_refusal(account.terms, address=address, now_ms=now_ms)
+        if refusal is None and not self.faults.quiet:
+            refusal = self.faults.key_refusal(account.name, script_s=self.script_s())
+        return refusal
+
+    def denial(
+        self, account: Account, method: str, path: str, params: Mapping[str, Any]
+    ) -> tuple[int, str] | None:
+        """With what a route is closed to a key, if it is."""
+        lost: frozenset[str] = frozenset()
+        if not self.faults.quiet:
+            lost = self.faults.lost_permissions(account.name, script_s=self.script_s())
+        return None if auth.may(account.terms, method, path, params, lost=lost) else auth.DENIED
 
     # ------------------------------------------------------------ pushes
 
@@ -268,9 +280,14 @@ class Gateway:
         verdict: Verdict | None,
     ) -> Response:  # fmt: skip
         account = None
-        if not is_public(path) and "X-BAPI-API-KEY" in request.headers:
-            account = self._signer(request, path, query, now_ms)
+        signed = not is_public(path) and "X-BAPI-API-KEY" in request.headers
+        signer = self._signer(request, query, now_ms) if signed else None
         params = request_params(request, query)
+        if signer is not None:
+            account = signer.name
+            denial = self.denial(signer, request.method, path, params)
+            if denial is not None:
+                raise Refused(*denial)
         given = params
         if verdict is not None and verdict.items:
             given = without_items(params, verdict.items)
@@ -282,7 +299,7 @@ class Gateway:
             reply = skewed(reply, path, ahead_ms)
         return reply if verdict is None else tampered(reply, params, verdict)
 
-    def _signer(self, request: Request, path: str, query: str, now_ms: int) -> str:
+    def _signer(self, request: Request, query: str, now_ms: int) -> Account:
         headers = request.headers
         given = auth.Credentials(
             headers.get("X-BAPI-API-KEY", ""), headers.get("X-BAPI-TIMESTAMP", ""),
@@ -291,8 +308,8 @@ class Gateway:
         raw = request.body.decode("utf-8", "replace") if request.method == "POST" else query
         by_key = self.venue.exchange.by_key
         account = auth.check_request(by_key, given, raw=raw, now_ms=self.told_ms(now_ms))
-        self._check_key(account)
-        return account.name
+        self._check_key(account, request.address, now_ms)
+        return account
 
     def refusal_headers(self, code: int) -> dict[str, str]:
         """Headers of an order message that was not served."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
+from hedgelock.simulator.keys import KeyTerms
 from hedgelock.simulator.matching import BookShape
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ class AccountSetup:
     fund: Mapping[str, Decimal] = field(default_factory=dict)
     collateral: Mapping[str, Decimal] = field(default_factory=dict)
     debt: Mapping[str, Decimal] = field(default_factory=dict)
+    terms: KeyTerms = field(default_factory=KeyTerms)
 
 
 @dataclass(frozen=True, slots=True)

@@ -217,7 +217,11 @@ class Session:
         """Enter an order: execute at once, acknowledge, then let the pushes go."""
         gateway = self._gateway
         if gateway.faults.quiet:
-            self._acknowledge(self._entry.enter(self.account, message, now_ms=now_ms))
+            closed = self._closed(message, now_ms)
+            if closed is None:
+                self._acknowledge(self._entry.enter(self.account, message, now_ms=now_ms))
+            else:
+                self._acknowledge(self._refused(message, *closed))
             return
         verdict = gateway.verdict(self._seen(message), now_ms)
         if verdict.cut:
@@ -235,6 +239,17 @@ class Session:
         else:
             enter()
 
+    def _closed(self, message: Row, now_ms: int) -> tuple[int, str] | None:
+        """With what the key is refused this operation, if it is."""
+        account = self.account
+        if account is None:
+            return None  # order entry says so itself
+        refusal = self._gateway.key_refusal(account, self.address, now_ms)
+        if refusal is not None:
+            return refusal
+        seen = self._seen(message)
+        return self._gateway.denial(account, "POST", seen.path, seen.params)
+
     def _seen(self, message: Row) -> Seen:
         arguments = message.get("args")
         first = arguments[0] if isinstance(arguments, list) and arguments else {}
@@ -251,9 +266,7 @@ class Session:
         code, words = verdict.code, verdict.message
         if verdict.status:
             code = {403: 10403, 429: 10429}.get(verdict.status, 10016)
-        refusal = self._gateway.key_refusal(self.account)
-        if refusal is not None:
-            code, words = refusal
+        code, words = self._closed(message, now_ms) or (code, words)
         if code:
             body = self._refused(message, code, words)
         else:

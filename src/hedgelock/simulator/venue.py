@@ -159,7 +159,8 @@ class Venue:
             limit, pool = route.limit, path
             if path.startswith("/v5/order/") and params.get("category") == "spot":
                 limit, pool = max(limit, SPOT_ORDER_LIMIT, key=lambda m: m.count), f"{path}:spot"
-            free = self._limits.admit(owner.name, pool, limit, x.now_ms)
+            raised = owner.terms.limits_factor
+            free = self._limits.admit(owner.name, pool, limit, x.now_ms, factor=raised)
             if free.refused:
                 raise Refused(10006, "Too many visits. Exceeded the API Rate Limit.")
             result = route.handler(x, owner, params)
