@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Mapping, Set
+from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any
 
@@ -88,7 +89,7 @@ def key_refusal(terms: KeyTerms, *, address: str, now_ms: int) -> tuple[int, str
 
 def may(
     terms: KeyTerms, method: str, path: str, params: Mapping[str, Any], *,
-    lost: Set[str] = frozenset(),
+    lost: AbstractSet[str] = frozenset(),
 ) -> bool:  # fmt: skip
     """Whether a key may use a route; `lost` = permissions taken from it meanwhile.
 
