@@ -3,8 +3,9 @@
 import json
 
 import pytest
-
 from counter import ME, T0, Counter
+
+from hedgelock.simulator.drawn import drawn
 from hedgelock.simulator.fault_kinds import KINDS, Fault, Match
 from hedgelock.simulator.faults import Faults, Seen
 
@@ -501,3 +502,36 @@ def test_a_permission_is_taken_away():
     pockets = {"fromAccountType": "UNIFIED", "toAccountType": "FUND"}
     assert counter.post("asset/transfer/inter-transfer", **move, **pockets)["retCode"] == 0
     assert counter.links == []
+
+
+# ---------------------------------------------------------------- drawn from a seed
+
+
+def test_drawn_plans_repeat_and_heal():
+    """1,000 seeds: each plan makes sense, repeats, and is over, lingering included, at heal_s."""
+    kinds = set()
+    for seed in range(1000):
+        plan, again = drawn(seed, heal_s=60, from_s=5), drawn(seed, heal_s=60, from_s=5)
+        faults = [row["fault"] for row in plan.listing()]
+        assert faults == [row["fault"] for row in again.listing()]
+        for fault in faults:
+            kinds.add(fault["kind"])
+            assert 5 <= fault["from_s"] < fault["until_s"]
+            assert fault["until_s"] + (fault["ms"] or 0) / 1000 <= 60
+    assert len(kinds) >= 23
+
+
+def test_after_healing_the_exchange_is_as_good_as_new():
+    """Whatever was drawn, an order placed after heal_s is served and pushed once, in time."""
+    for seed in range(16):
+        counter = Counter()
+        counter.gateway.faults = drawn(seed, heal_s=30)
+        sent_ms = 0
+        while counter.now_ms < T0 + 30_000:
+            counter.wait(500)
+            counter.sell(f"{seed}-{sent_ms}", side="Buy" if sent_ms % 1000 else "Sell")
+            sent_ms += 500
+        counter.wait(10_000)
+        line = counter.private("order", "execution")
+        assert code(counter.sell("after")) == 0, seed
+        assert sorted(f["topic"] for f in line.frames) == ["execution", "order"], seed

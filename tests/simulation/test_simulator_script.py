@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from hedgelock.simulator.script import BadScript, read_script
+from hedgelock.simulator.script import read_script
 
 FILES = sorted((Path(__file__).parent / "scenarios").glob("*.toml"))
 

@@ -82,6 +82,9 @@ class Gateway:
         """Let the exchange's time pass."""
         self.venue.advance(now_ms)
         self.release(self.collect())
+        for account in list(self._swapped):  # nothing came that they could wait for
+            for event in self._swapped.pop(account):
+                self._deliver(event, self.ahead_ms())
         if not self.faults.quiet:
             self._break_sockets(now_ms)
         if now_ms >= self._scan_ms:
