@@ -80,8 +80,8 @@ class BadScript(ConfigError):
 
     def __init__(self, path: Path, place: str, why: str) -> None:
         example = EXAMPLES[place.partition(" ")[0].strip("[]")]
-        where = f" {place}" if place else ""
-        super().__init__(f"{path.name}:{where}: {why}; for example\n{example}")
+        where = f"{path.name}: {place}" if place else path.name
+        super().__init__(f"{where}: {why}; for example\n{example}")
 
 
 @dataclass(frozen=True, slots=True)
