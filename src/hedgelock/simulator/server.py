@@ -7,6 +7,7 @@ signatures on the raw bytes, each public frame encoded once for all its subscrib
 from __future__ import annotations
 
 import asyncio
+import gc
 import ipaddress
 import signal
 import time
@@ -207,4 +208,6 @@ def run(
             await server.stop()
         log.info("simulator.stopped")
 
+    # orders and rows are kept for the whole run: full collections would only find them alive
+    gc.set_threshold(50_000, 20, 100)
     uvloop.run(until_stopped())
