@@ -108,6 +108,11 @@ class Script:
         return Faults(self.faults, seed=self.seed)
 
 
+def is_file(scenario: str) -> bool:
+    """Whether the setting names a scenario file rather than a built-in scenario."""
+    return scenario.endswith(".toml")
+
+
 def read_script(path: Path) -> Script:
     """Read and check a scenario file. Raises BadScript."""
     try:
