@@ -210,7 +210,7 @@ class Session:
                     return "Request not authorized"
                 if topic not in PRIVATE_TOPICS:
                     return f"Invalid topic: {topic}"
-            elif self._gateway.venue.streams.contract(self.category, topic) is None:
+            elif not self._gateway.venue.streams.known(self.category, topic):
                 return f"error:handler not found,topic:{topic}"
         return ""
 
