@@ -236,3 +236,49 @@ def test_the_same_seed_gives_the_same_bytes():
         assert first == transcript(seed)
         assert len(first) > 200
     assert transcript(0) != transcript(1)
+
+
+def test_what_a_transport_must_say_when_it_fails():
+    """Timeouts, refusals, cuts and wrong addresses are the client's own exception, with its kind."""
+
+    async def main() -> None:
+        world = World()
+        faults, wire = world.gateway.faults, world.wire
+
+        async def ask():
+            await wire.request("GET", "http://s/v5/market/time", headers={}, body=None, timeout_s=1)
+
+        for fault, kind in (
+            (Fault("cut"), "connection"), (Fault("answer_lost"), "connection"),
+            (Fault("slow_answer", ms=2000), "timeout"), (Fault("slow_request", ms=2000), "timeout"),
+        ):  # fmt: skip
+            faults.add(fault)
+            with pytest.raises(TransportFailed) as failure:
+                await ask()
+            assert failure.value.kind == kind, fault.kind
+            faults.clear()
+        with pytest.raises(TransportFailed, match="no socket at"):
+            await wire.open_socket("ws://s/v5/order", timeout_s=1)
+        faults.add(Fault("socket_refused"))
+        with pytest.raises(TransportFailed, match="refused"):
+            await wire.open_socket("ws://s/v5/private", timeout_s=1)
+        faults.clear()
+        for patience_s in (0.001, 0.003):  # before and after the exchange has accepted it
+            with pytest.raises(TransportFailed) as failure:
+                await wire.open_socket("ws://s/v5/private", timeout_s=patience_s)
+            assert failure.value.kind == "timeout"
+            await virtual_seconds(1)
+            assert world.gateway.hub.sessions == []
+        socket = await wire.open_socket("ws://s/v5/private", timeout_s=1)
+        faults.add(Fault("socket_dies"))
+        with pytest.raises(TransportFailed, match="reset by the exchange"):
+            await socket.receive()
+        faults.clear()
+        socket = await wire.open_socket("ws://s/v5/private", timeout_s=1)
+        await wire.close()
+        with pytest.raises(TransportFailed, match="closed"):
+            await socket.receive()
+        await virtual_seconds(1)
+        assert world.gateway.hub.sessions == [], "an abandoned socket is closed, too"
+
+    virtually(main())
