@@ -155,7 +155,7 @@ def test_an_answer_that_never_comes():
 
 
 def test_an_ip_ban_lasts_ten_minutes_and_spares_other_addresses():
-    counter = Counter(Fault("ip_ban", nth=2))
+    counter = Counter(Fault("ip_ban", nth=2), tick_ms=5000)
     statuses = [counter.ask("GET", "market/time").status for _ in range(3)]
     assert statuses == [200, 403, 403]
     assert counter.ask("GET", "market/time", address="10.0.0.2").status == 200
@@ -166,7 +166,7 @@ def test_an_ip_ban_lasts_ten_minutes_and_spares_other_addresses():
 
 
 def test_too_many_requests_shut_an_address_out_for_ten_minutes():
-    counter = Counter()
+    counter = Counter(tick_ms=5000)
     statuses = [counter.ask("GET", "market/time").status for _ in range(601)]
     assert statuses == [200] * 600 + [403]
     counter.wait(300_000)
@@ -524,8 +524,8 @@ def test_drawn_plans_repeat_and_heal():
 
 def test_after_healing_the_exchange_is_as_good_as_new():
     """Whatever was drawn, an order placed after heal_s is served and pushed once, in time."""
-    for seed in range(16):
-        counter = Counter()
+    for seed in range(12):
+        counter = Counter(tick_ms=500)
         counter.gateway.faults = drawn(seed, heal_s=30)
         sent_ms = 0
         while counter.now_ms < T0 + 30_000:

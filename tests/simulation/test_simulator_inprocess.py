@@ -1,6 +1,7 @@
 """The exchange below the real adapter, in one process and in virtual time: no socket, no thread."""
 
 import asyncio
+import heapq
 import json
 from decimal import Decimal
 
@@ -9,7 +10,7 @@ import pytest
 from counter import ORDER, sign
 
 from exchanges.test_bybit_effects import QUERY, SEND
-from exchanges.test_transport_seam import START_MS, VirtualClock, virtual_seconds, virtually
+from exchanges.test_transport_seam import START_MS, VirtualClock, VirtualLoop, virtual_seconds
 from hedgelock.domain.account import PositionChanged
 from hedgelock.domain.execution import (
     ExecutionReport,
@@ -35,6 +36,21 @@ ME = "hedgelock-sim"
 SELL = msgspec.structs.replace(SEND, price=Decimal(50000), reduce_only=False)
 
 
+class Loop(VirtualLoop):
+    """A cancelled timer is no reason to wait in real time."""
+
+    def _run_once(self):
+        while self._scheduled and self._scheduled[0].cancelled():
+            heapq.heappop(self._scheduled)._scheduled = False
+            self._timer_cancelled_count -= 1
+        super()._run_once()
+
+
+def virtually(main):
+    with asyncio.Runner(loop_factory=Loop) as runner:
+        runner.run(main)
+
+
 def venue_ms():
     return VirtualClock().now_ms()
 
@@ -42,9 +58,11 @@ def venue_ms():
 class World:
     """Exchange, pulse and one wire on the running loop."""
 
-    def __init__(self, *faults: Fault, scenario: str = "calm", **options: object) -> None:
+    def __init__(
+        self, *faults: Fault, scenario: str = "calm", tick_ms: int = 100, **options: object
+    ) -> None:
         loop = asyncio.get_running_loop()
-        self.venue = Venue(SCENARIOS[scenario], now_ms=venue_ms())
+        self.venue = Venue(SCENARIOS[scenario], now_ms=venue_ms(), tick_ms=tick_ms)
         self.gateway = Gateway(self.venue, later=loop.call_later, faults=Faults(faults))
         self.pulse = Pulse(self.gateway, venue_ms)
         self.pulse.start()
@@ -162,7 +180,7 @@ def test_an_idle_socket_is_dropped_after_ten_minutes():
     """The exchange closes a socket that has not spoken for ten minutes (fact sheet §1.1)."""
 
     async def main() -> None:
-        world = World()
+        world = World(tick_ms=5000)
         socket = await world.wire.open_socket("ws://sim/v5/private", timeout_s=1)
         with pytest.raises(TransportFailed, match="1001"):
             await socket.receive()
