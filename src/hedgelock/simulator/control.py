@@ -100,7 +100,11 @@ def _ticks(gateway: Gateway, told: Told) -> Row:
 
 def _requests(gateway: Gateway, told: Told) -> Row:
     name = told.query.get("account")
-    rows = [row._asdict() for row in gateway.record.served if name in {None, row.account}]
+    rows = [
+        {**row._asdict(), "params": dict(row.params), "link": row.link}
+        for row in gateway.record.served
+        if name in {None, row.account}
+    ]
     return {"requests": rows}
 
 
