@@ -15,7 +15,7 @@ from hedgelock.simulator.money import ZERO, text
 from hedgelock.simulator.request import Reply, Request
 from hedgelock.simulator.rows import order_row
 from hedgelock.simulator.state import Account, Exchange, Row
-from hedgelock.simulator.tables import AccountTable, TermsTable
+from hedgelock.simulator.tables import AccountTable, DeedTable, TermsTable
 from hedgelock.simulator.venue import Venue
 
 if TYPE_CHECKING:
@@ -74,10 +74,7 @@ def _speed(gateway: Gateway, told: Told) -> Row:
     if not 0 < speed <= SPEED_MAX:
         raise ValueError(f"speed {speed} is not in (0, {SPEED_MAX}]")
     gateway.venue.advance(told.now_ms)
-    market = gateway.venue.exchange.market
-    if market.started_ms is not None:
-        market.started_ms = told.now_ms - round(market.script_ms(told.now_ms) / speed)
-    market.speed = speed
+    gateway.venue.exchange.market.play_at(speed, told.now_ms)
     return state(gateway.venue)
 
 
@@ -135,6 +132,14 @@ def _drop_faults(gateway: Gateway, told: Told) -> Row:
     return _faults(gateway, told)
 
 
+def _add_deed(gateway: Gateway, told: Told) -> Row:
+    """Put a deed on the agenda; `at_s` absent = now."""
+    given = {"at_s": gateway.script_s()} | msgspec.json.decode(told.body, type=dict[str, Any])
+    deed = msgspec.convert(given, DeedTable).deed()
+    gateway.venue.agenda.add(deed)
+    return {"at_s": deed.at_s, "kind": deed.kind}
+
+
 def _add_account(gateway: Gateway, told: Told) -> Row:
     setup = msgspec.json.decode(told.body, type=AccountTable).setup()
     x = gateway.venue.exchange
@@ -163,6 +168,7 @@ ROUTES: dict[tuple[str, str], Route] = {
     ("POST", "/sim/faults"): _add_fault,
     ("DELETE", "/sim/faults"): _drop_faults,
     ("GET", "/sim/faults/kinds"): _kinds,
+    ("POST", "/sim/deeds"): _add_deed,
     ("POST", "/sim/accounts"): _add_account,
     ("POST", "/sim/accounts/terms"): _set_terms,
 }
@@ -185,7 +191,7 @@ def state(venue: Venue) -> Row:
         "next_settlement_ms": market.next_settlement_ms(x.now_ms),
         "tick": venue.streams.ticks,
         "index": {base: text(price) for base, price in market.index.items()},
-        "funding_rate": {base: text(rate) for base, rate in market.rates.items()},
+        "funding_rate": {base: text(rate) for base, rate in market.rates(x.now_ms).items()},
         "accounts": {name: account_state(x, a) for name, a in x.accounts.items()},
     }
 
