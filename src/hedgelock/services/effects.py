@@ -36,6 +36,13 @@ from hedgelock.ports import Clock, Exchange
 
 _log = structlog.get_logger("effects")
 
+NOT_ABLE: Final = frozenset(
+    ["10003", "10004", "10005", "10007", "10009", "10010", "10017", "10024", "10027", "33004"]
+)
+"""Refusals that last until a person acts: key, permission, address, region, a route that is gone.
+
+The engine lives and can do nothing; somebody must be told (field lesson 20).
+"""
 LOCAL: Final = "LOCAL"
 """Code of a refusal that is ours: the effect never left."""
 PERFORM_TIMEOUT_S: Final = 30.0
@@ -344,6 +351,10 @@ class EffectRunner:
             event = answer_to(effect, doubt_of(effect), code=LOCAL, text="no answer in time",
                               now_ms=self._clock.now_ms())
         outcome = getattr(event, "outcome", None)
+        code = getattr(event, "code", "")
+        if outcome is Outcome.REFUSED and code in NOT_ABLE:
+            _log.critical("venue_refuses", effect=type(effect).__name__, code=code,
+                          text=getattr(event, "text", ""))
         self._performed(
             type(effect).__name__, outcome.value if isinstance(outcome, Outcome) else "found",
             (self._clock.monotonic_ms() - started_ms) / 1e3,
