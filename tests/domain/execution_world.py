@@ -33,7 +33,10 @@ from hedgelock.domain.execution import (
     SendTransfer,
     TransferAnswer,
 )
+from hedgelock.domain.funding import FundingContext, FundingRegime
+from hedgelock.domain.holdings import Holdings
 from hedgelock.domain.instrument import Instrument, Settlement
+from hedgelock.domain.market import MarketTick
 from hedgelock.domain.message import Message, Tick
 from hedgelock.domain.order import (
     CancelOrders,
@@ -113,6 +116,33 @@ def treasury(
     return TreasuryAction(**{**fields, **changes})
 
 
+def tick(bid: str = "59999.9", ask: str = "60000.1", **changes: Any) -> MarketTick:
+    """A book of two prices around the mark of 60,000, seen at T0."""
+    fields: dict[str, Any] = {
+        "instrument": PERP, "mark_price": D(60000), "index_price": D(60000), "bid_price": D(bid),
+        "ask_price": D(ask), "ts_event_ms": T0, "ts_seen_ms": T0,
+    }
+    return MarketTick(**{**fields, **changes})
+
+
+def funding(rate: str = "0.0001", **changes: Any) -> FundingContext:
+    """Longs pay .01 % in an hour."""
+    fields: dict[str, Any] = {
+        "instrument": PERP, "apr": D("0.1095"), "regime": FundingRegime.NORMAL, "since_ts_ms": T0,
+        "multiplier_long": D(1), "multiplier_short": D(1), "funding_rate": D(rate),
+        "funding_interval_h": D(8), "funding_next_ts_ms": T0 + 3_600_000, "reason": "first_rate",
+        "ts_event_ms": T0, "ts_seen_ms": T0,
+    }
+    return FundingContext(**{**fields, **changes})
+
+
+RICH = Holdings(
+    positions_asked_ms=1, collateral=(("BTC", D(10_000)),), collateral_asked_ms=1,
+    coins_asked_ms=1,
+)
+"""Ten thousand coins locked, nothing held: no limit of the account is near."""
+
+
 @dataclass
 class FakeTables:
     """The tables as the executor sees them; a missing row is None."""
@@ -120,18 +150,20 @@ class FakeTables:
     policies: Policy | None = field(default_factory=lambda: Policy(account="main", version=1))
     safeties: SafetyState | None = field(default_factory=safety)
     instruments: dict[str, Instrument] = field(default_factory=lambda: {PERP: instrument()})
+    ticks: dict[str, MarketTick] = field(default_factory=dict)
+    fundings: dict[str, FundingContext] = field(default_factory=lambda: {PERP: funding()})
 
-    def market(self, _instrument: str) -> None:
-        """The executor reads no prices."""
-        return
+    def market(self, instrument: str) -> MarketTick | None:
+        """Latest prices."""
+        return self.ticks.get(instrument)
 
     def terms(self, _coin: str) -> None:
-        """Nor collateral terms."""
+        """The executor reads no collateral terms."""
         return
 
-    def funding(self, _instrument: str) -> None:
-        """Nor funding."""
-        return
+    def funding(self, instrument: str) -> FundingContext | None:
+        """Latest funding context."""
+        return self.fundings.get(instrument)
 
     def instrument(self, instrument: str) -> Instrument | None:
         """Contract terms."""
@@ -404,7 +436,7 @@ class Desk:
     """Folds messages by hand: the test says when effects run and what comes back."""
 
     tables: FakeTables = field(default_factory=FakeTables)
-    memory: ExecutionMemory = field(default_factory=ExecutionMemory)
+    memory: ExecutionMemory = field(default_factory=lambda: ExecutionMemory(holdings=RICH))
     now_ms: int = T0
     effects: list[Effect] = field(default_factory=list)
     said: list[Message] = field(default_factory=list)

@@ -161,7 +161,7 @@ class OrderAnswer(Message, frozen=True, kw_only=True):
 class OrderReport(Message, frozen=True, kw_only=True):
     """One order row, from a query or a push. `filled_qty` is the venue's cumExecQty."""
 
-    positive: ClassVar = ("qty",)
+    positive: ClassVar = ("qty", "price")
     non_negative: ClassVar = ("filled_qty",)
 
     account: str
@@ -178,6 +178,8 @@ class OrderReport(Message, frozen=True, kw_only=True):
     created_ts_ms: int
     ts_event_ms: int
     ts_seen_ms: int
+    price: Decimal | None = None
+    """The limit as the venue holds it: it clips what lies outside its price limits. None = none."""
 
 
 class ExecutionReport(Message, frozen=True, kw_only=True):

@@ -24,7 +24,8 @@ from hedgelock.domain.hedge_scene import situation
 from hedgelock.domain.inflight import OrderWatch, Purpose, TreasuryWatch, exposure
 from hedgelock.domain.message import Message
 from hedgelock.domain.money import ZERO, floor_to, saturate
-from hedgelock.domain.order import CancelOrders, PlaceOrder, Side
+from hedgelock.domain.order import CancelOrders, PlaceOrder, Side, Urgency
+from hedgelock.domain.order_style import urgency_of
 from hedgelock.domain.policy import Policy
 from hedgelock.domain.safety import SafetyMode
 from hedgelock.domain.situation import (
@@ -208,6 +209,8 @@ def _order(
 ) -> PlaceOrder:
     assert policy is not None and memory.risk is not None and memory.risk.mark_price is not None
     is_spot = action.purpose is Purpose.COVER
+    urgency = urgency_of(memory.risk.state, protective=is_pressing(action))
+    patience_ms = policy.execution.rest_ms if urgency is Urgency.PATIENT else 0
     return PlaceOrder(
         account=memory.account,
         intent_id=intent_id,
@@ -220,7 +223,16 @@ def _order(
         mark_price=memory.risk.mark_price,
         slippage_max=policy.execution.slippage_max,
         decided_ts_ms=now.now_ms,
-        expires_ts_ms=now.now_ms + policy.execution.intent_ttl_ms,
+        expires_ts_ms=now.now_ms + policy.execution.intent_ttl_ms + patience_ms,
+        urgency=urgency,
+    )
+
+
+def is_pressing(action: OrderAction) -> bool:
+    """It protects, obeys the operator, or restores what a slice has just closed."""
+    return (
+        action.protective or action.purpose is Purpose.FLATTEN
+        or action.reason is HedgeReason.HARVEST_REOPEN
     )
 
 

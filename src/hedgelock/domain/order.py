@@ -43,6 +43,29 @@ class TimeInForce(enum.Enum):
     POST_ONLY = "post_only"
 
 
+class Urgency(enum.Enum):
+    """How soon an order must be done; the hedger says it, the executor makes a style of it."""
+
+    AT_ONCE = "at_once"
+    BRISK = "brisk"
+    PATIENT = "patient"
+
+
+class OrderStyle(enum.Enum):
+    """How an intent is executed (`order_style`)."""
+
+    MARKET = "market"
+    """Immediate, at most `slippage_max` from the mark."""
+    IOC_LIMIT = "ioc_limit"
+    """Immediate, first inside a tighter bound, then inside the whole."""
+    POST_ONLY = "post_only"
+    """Rest at the best price, follow it for a while, then take what is there inside the bound."""
+    SLICED = "sliced"
+    """Immediate pieces no larger than what the book shows, one after the other."""
+    AS_DECIDED = "as_decided"
+    """The hedger named price and time in force."""
+
+
 class OrderStatus(enum.Enum):
     """Where an order stands at the venue, as far as we know."""
 
@@ -194,6 +217,8 @@ class PlaceOrder(Message, frozen=True, kw_only=True):
     slippage_max: Decimal
     decided_ts_ms: int
     expires_ts_ms: int
+    urgency: Urgency | None = None
+    """None = at once: what older messages meant."""
 
 
 class CancelOrders(Message, frozen=True, kw_only=True):

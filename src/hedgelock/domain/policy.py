@@ -110,8 +110,27 @@ class ExecutionPolicy(Value, frozen=True, kw_only=True):
     """A duplicate that nowhere shows up for this long is given up."""
     slippage_max: Decimal = D("0.005")
     """A market order is bounded this far from the mark it was decided at."""
+    slippage_brisk: Decimal = D("0.001")
+    """The first try of what is not protective stays this near the mark."""
+    rest_ms: int = 10_000
+    """A patient order may rest in the book this long, then takes what is there."""
+    reprice_ms: int = 1_000
+    """Look this often whether it still rests at the best price."""
+    slice_notional: Decimal = D(250_000)
+    """Brisk and patient orders above this are sent in slices. USDT."""
+    settlement_guard_ms: int = 60_000
+    """Nothing discretionary is opened this long before a settlement that it would pay."""
+    short_ratio_max: Decimal = D(1)
+    """The short may be this fraction of collateral plus pocket coins."""
     notional_max: Decimal = D(5_000_000)
     orders_per_minute_max: int = 120
+    notional_per_day_max: Decimal = D(50_000_000)
+    """Openings, filled and open. USDT."""
+    spend_per_day_max: Decimal = D(2_500)
+    """Fees and slippage; beyond it nothing discretionary is opened. USDT."""
+    repayments_per_hour_max: int = 120
+    borrow_per_day_max: Decimal = D(250_000)
+    """USDT."""
 
 
 class Policy(Message, frozen=True, kw_only=True):
