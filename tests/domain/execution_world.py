@@ -20,7 +20,9 @@ from hedgelock.domain.execution import (
     Effect,
     ExecutionMemory,
     ExecutionReport,
+    ListOrders,
     LoanAnswer,
+    OpenOrders,
     OrderAnswer,
     OrderFacts,
     OrderReport,
@@ -273,6 +275,8 @@ class FakeVenue:
             "is_query": is_question(effect), **more,
         }
         match effect:
+            case ListOrders():
+                return OpenOrders(account="main", outcome=outcome, ts_seen_ms=self.now_ms)
             case SendOrder() | QueryOrder() | CancelOrder():
                 return OrderAnswer(
                     client_order_id=effect.client_order_id,
@@ -372,6 +376,12 @@ class FakeVenue:
 
     def _asked(self, effect: Effect) -> Message:
         match effect:
+            case ListOrders():
+                open_rows = [o for o in self.orders.values() if not o.status.is_terminal]
+                return OpenOrders(
+                    account="main", outcome=Outcome.DONE, ts_seen_ms=self.now_ms,
+                    reports=tuple(self.report(order) for order in open_rows),
+                )
             case QueryOrder():
                 order = self.orders.get(effect.client_order_id)
                 if order is None:
@@ -511,8 +521,10 @@ class Market(Desk):
 
 
 def kinds(effects: Iterable[Effect]) -> str:
-    """Effects as words: `SendOrder QueryOrder`."""
-    return " ".join(type(effect).__name__ for effect in effects)
+    """Effects of intents as words: `SendOrder QueryOrder`; lists of open orders left out."""
+    return " ".join(
+        type(effect).__name__ for effect in effects if not isinstance(effect, ListOrders)
+    )
 
 
 def answer(

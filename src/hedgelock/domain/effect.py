@@ -54,6 +54,12 @@ class CancelOrder(Message, frozen=True, kw_only=True):
     instrument: str
 
 
+class ListOrders(Message, frozen=True, kw_only=True):
+    """Ask for every open order of the account, of all categories, ours or not."""
+
+    account: str
+
+
 class SendTransfer(Message, frozen=True, kw_only=True):
     """Move coins between pockets. `transfer_id` (a UUID of the intent) is the idempotency key."""
 
@@ -111,8 +117,8 @@ class QueryLoanAction(Message, frozen=True, kw_only=True):
 
 
 Effect = (
-    SendOrder | QueryOrder | CancelOrder | SendTransfer | QueryTransfer | SendLoanAction
-    | QueryLoanAction
+    SendOrder | QueryOrder | CancelOrder | ListOrders | SendTransfer | QueryTransfer
+    | SendLoanAction | QueryLoanAction
 )
 
 # ---------------------------------------------------------------- events: what came back
@@ -246,7 +252,18 @@ class OrderFacts(Message, frozen=True, kw_only=True):
     ts_seen_ms: int
 
 
+class OpenOrders(Message, frozen=True, kw_only=True):
+    """Answer to ListOrders: DONE with every open order, or QUERY_FAILED (BUSY) with none."""
+
+    account: str
+    outcome: Outcome
+    reports: tuple[OrderReport, ...] = ()
+    text: str = ""
+    retry_at_ms: int = 0
+    ts_seen_ms: int
+
+
 VenueEvent = (
-    OrderAnswer | OrderReport | OrderFacts | ExecutionReport | TransferAnswer | LoanAnswer
-    | StreamReset
+    OpenOrders | OrderAnswer | OrderReport | OrderFacts | ExecutionReport | TransferAnswer
+    | LoanAnswer | StreamReset
 )

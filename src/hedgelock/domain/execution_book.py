@@ -7,8 +7,9 @@ from decimal import Decimal
 from msgspec.structs import replace
 
 from hedgelock.domain import budget, order_execution, order_schedule
-from hedgelock.domain.effect import Effect
+from hedgelock.domain.effect import Effect, ExecutionReport, ListOrders
 from hedgelock.domain.execution_memory import (
+    FOREIGN_MAX,
     OPEN_MAX,
     SENDS_KEPT_MAX,
     UNEXPLAINED_MAX,
@@ -19,11 +20,11 @@ from hedgelock.domain.execution_memory import (
     TreasuryIntent,
     frozen,
 )
-from hedgelock.domain.execution_scene import Scene
+from hedgelock.domain.execution_scene import QUESTION_LOST_MS, Scene
 from hedgelock.domain.instrument import Settlement
 from hedgelock.domain.message import Message
 from hedgelock.domain.money import ZERO
-from hedgelock.domain.order import ALARM, Fill, PlaceOrder, Side
+from hedgelock.domain.order import ALARM, Fill, ForeignCause, ForeignFill, PlaceOrder, Side
 from hedgelock.domain.policy import RiskPolicy
 from hedgelock.domain.refusal import RATE_WINDOW_MS, Context, notional
 from hedgelock.domain.short_room import short_room
@@ -33,6 +34,9 @@ from hedgelock.domain.treasury import TreasuryAction, TreasuryKind
 CONFIRMATIONS = "trade_confirmations"
 OUR_PREFIX = "hl"
 """How the client order ids of every HedgeLock begin."""
+
+FOREIGN_CAUSES = {"AdlTrade": ForeignCause.ADL, "BustTrade": ForeignCause.LIQUIDATION}
+"""The venue's words for what it does itself; every other execution is a stranger's."""
 
 
 class Book:
@@ -70,6 +74,7 @@ class Book:
             orders_last_minute=sum(1 for at in self._memory.sends_ts_ms if at > since),
             ages=policy.risk if policy else RiskPolicy(),
             budget=self._memory.budget,
+            is_reconciling=self._memory.is_reconciling,
         )
 
     def _context_of(self, intent: PlaceOrder) -> Context:
@@ -160,6 +165,32 @@ class Book:
         seen = (*memory.unexplained, client_order_id)[-UNEXPLAINED_MAX:]
         self._memory = replace(memory, unexplained=seen)
         self._freeze(f"unexplained order {client_order_id}")
+
+    def _not_ours(self, report: ExecutionReport) -> None:
+        """Tell, once, of an execution that changed the account and is nobody's order here."""
+        exec_id = report.fill.exec_id
+        if exec_id in self._memory.foreign:
+            return
+        self._alarms.append(
+            ForeignFill(
+                account=self._account, exec_type=report.exec_type,
+                cause=FOREIGN_CAUSES.get(report.exec_type, ForeignCause.NOT_OURS),
+                venue_order_id=report.venue_order_id, fill=report.fill,
+                ts_seen_ms=self._now.now_ms,
+            )
+        )
+        told = (*self._memory.foreign, exec_id)[-FOREIGN_MAX:]
+        self._memory = replace(self._memory, foreign=told)
+
+    def _ask_for_open_orders(self) -> None:
+        """Compare the venue's open orders with our books, soon."""
+        self._memory = replace(self._memory, list_at_ms=self._now.now_ms)
+
+    def _list_if_due(self) -> None:
+        if self._is_due(self._memory.list_at_ms):
+            self._effects.append(ListOrders(account=self._account))
+            again_ms = self._now.now_ms + QUESTION_LOST_MS
+            self._memory = replace(self._memory, list_at_ms=again_ms)
 
     def _freeze(self, reason: str) -> None:
         safety = self._tables.safety(self._account)

@@ -16,13 +16,15 @@ from hedgelock.domain.account import LoanRead, PositionChanged, PositionsRead, W
 from hedgelock.domain.effect import (
     ExecutionReport,
     LoanAnswer,
+    OpenOrders,
     OrderAnswer,
     OrderFacts,
     OrderReport,
+    Outcome,
     StreamReset,
     TransferAnswer,
 )
-from hedgelock.domain.execution_book import Book
+from hedgelock.domain.execution_book import OUR_PREFIX, Book
 from hedgelock.domain.execution_memory import (
     ExecutionMemory,
     LegState,
@@ -42,6 +44,8 @@ from hedgelock.domain.treasury import TreasuryAction, TreasuryKind
 
 FACTS = "account_raw"
 """The topic of what the collector read of the account."""
+LIST_AGAIN_MS = 2_000
+"""After a list of open orders that could not be read."""
 NOT_FILLS = frozenset({"Funding", "Settle", "Delivery"})
 """Execution types that move money and no position of an order."""
 
@@ -85,6 +89,8 @@ class Fold(Book):
                 self._order_facts(message)
             case ExecutionReport():
                 self._execution(message)
+            case OpenOrders():
+                self._open_orders(message)
             case _:
                 pass
 
@@ -182,8 +188,11 @@ class Fold(Book):
             return
         found = self._find(report.client_order_id)
         if found is None:
-            self._unexplained(report.client_order_id, report.venue_order_id, fill.instrument,
-                              fill.side, fill)
+            if report.client_order_id.startswith(OUR_PREFIX):
+                self._unexplained(report.client_order_id, report.venue_order_id, fill.instrument,
+                                  fill.side, fill)
+            else:
+                self._not_ours(report)
             return
         order, index = found
         if any(fill.exec_id == known.exec_id for a in order.attempts for known in a.fills):
@@ -219,6 +228,19 @@ class Fold(Book):
         self._memory = thawed(self._memory, state)
         self._known_scene = None
 
+    def _open_orders(self, answer: OpenOrders) -> None:
+        """The venue's open orders: ours as it sees them, and whether one of them is unknown."""
+        if self._memory.list_at_ms is None:
+            return
+        if answer.outcome is not Outcome.DONE:
+            again_ms = max(answer.retry_at_ms, self._now.now_ms + LIST_AGAIN_MS)
+            self._memory = replace(self._memory, list_at_ms=again_ms)
+            return
+        self._memory = replace(self._memory, list_at_ms=None, is_reconciling=False)
+        self._known_scene = None
+        for report in answer.reports:
+            self._order_report(report)
+
     def _half_answer(self, answer: TransferAnswer | LoanAnswer) -> None:
         item = self._actions.get(answer.intent_id)
         if item is None:
@@ -247,8 +269,12 @@ class Fold(Book):
     def _restored(self, message: Restored) -> None:
         if message.now_ms == self._memory.restored_ts_ms:
             return
+        self._memory = replace(
+            self._memory, restored_ts_ms=message.now_ms, is_reconciling=True
+        )
+        self._known_scene = None
+        self._ask_for_open_orders()
         scene = self._scene()
-        self._memory = replace(self._memory, restored_ts_ms=message.now_ms)
         for order in list(self._orders.values()):
             if not all(a.is_settled for a in order.attempts):
                 self._put(order_execution.on_restored(order, scene))
@@ -261,6 +287,7 @@ class Fold(Book):
             return
         scene = self._scene()
         self._memory = replace(self._memory, stream_reset_ts_ms=message.ts_seen_ms)
+        self._ask_for_open_orders()
         for order in list(self._orders.values()):
             if not all(a.is_settled for a in order.attempts):
                 self._put(order_execution.on_stream_reset(order, scene))
@@ -269,6 +296,7 @@ class Fold(Book):
 
     def do_what_is_due(self) -> None:
         """Turn due timers into effects, for whatever this message touched or time woke."""
+        self._list_if_due()
         for order in list(self._orders.values()):
             is_touched = order is not self._before.orders.get(order.intent.intent_id)
             if not is_touched and not self._is_due(order_schedule.deadline_of(order)):
@@ -324,5 +352,6 @@ class Fold(Book):
 
 def _until(memory: ExecutionMemory) -> int | None:
     due = [order_schedule.deadline_of(order) for order in memory.orders.values()]
+    due.append(memory.list_at_ms)
     due += [loan_schedule.deadline_of(item) for item in memory.actions.values()]
     return min((at for at in due if at is not None), default=None)

@@ -29,6 +29,8 @@ RETIRED_MAX: Final = 64
 """Ids of dropped intents (and cancels) remembered one by one; older ones by their time."""
 SENDS_KEPT_MAX: Final = 512
 """Times of recent sends remembered for the rate limit."""
+FOREIGN_MAX: Final = 32
+"""Executions that are not ours remembered, so that each one is told once."""
 UNEXPLAINED_MAX: Final = 16
 """Orders of unknown origin remembered, so that each one alarms once."""
 
@@ -196,6 +198,12 @@ class ExecutionMemory(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
     unexplained: tuple[str, ...] = ()
     restored_ts_ms: int = 0
     stream_reset_ts_ms: int = 0
+    is_reconciling: bool = False
+    """Restarted, and the venue's open orders were not compared with our books since."""
+    list_at_ms: int | None = None
+    """When to ask for the venue's open orders (again)."""
+    foreign: tuple[str, ...] = ()
+    """Exec ids told as not ours, so that each is told once."""
     holdings: Holdings = Holdings()
     budget: Budget = Budget()
 

@@ -50,6 +50,7 @@ class Scene(NamedTuple):
     orders_last_minute: int = 0
     ages: RiskPolicy = _DEFAULT_RISK
     budget: Budget = Budget()
+    is_reconciling: bool = False
 
     @property
     def timing(self) -> ExecutionPolicy:
@@ -83,6 +84,7 @@ class Scene(NamedTuple):
             tick=self.tick(name) if name and with_book else None,
             funding=None if is_free or name is None else self.funding(name),
             budget=self.budget,
+            is_reconciling=self.is_reconciling,
         )
 
     def tick(self, instrument: str) -> MarketTick | None:

@@ -14,6 +14,7 @@ forbids everything but what the operator confirmed.
 
 from __future__ import annotations
 
+import enum
 from decimal import Decimal
 from typing import NamedTuple
 
@@ -72,6 +73,24 @@ class HedgeDecision(Message, frozen=True, kw_only=True):
     policy_version: int | None = None
     risk_assessed_ts_ms: int | None = None
     decided_ts_ms: int
+
+
+class DifferenceReason(enum.Enum):
+    """Why a position is not what our own fills make it."""
+
+    NOT_OURS = "not_ours"
+    """ADL, a liquidation, a person or another program; booked as found, and decided anew."""
+
+
+class PositionDiffers(Message, frozen=True, kw_only=True):
+    """The hedge that was read differs from the last one plus our fills; base units, + = long."""
+
+    account: str
+    instrument: str
+    reason: DifferenceReason
+    expected_qty: Decimal
+    found_qty: Decimal
+    found_ts_ms: int
 
 
 # ---------------------------------------------------------------- the fold
@@ -150,7 +169,7 @@ def _publish(
     memory: HedgeMemory, actions: tuple[Action, ...], *, policy: Policy | None, now: Now, why: Why
 ) -> Step[HedgeMemory]:
     """Actions with their identity, remembered as in flight; the decision where it is news."""
-    outputs: list[Output] = []
+    outputs = _difference(memory, policy, now)
     orders, treasury = memory.orders, memory.treasury
     for i, action in enumerate(actions):
         intent_id = f"{now.decision}.{i}"
@@ -185,9 +204,21 @@ def _publish(
     rest, has_realised = _realised(memory, actions, why)
     memory = _replace(
         memory, orders=orders, treasury=treasury, reason=why.reason, reopen_qty=reopen,
-        realising=rest, has_realised=has_realised,
+        realising=rest, has_realised=has_realised, differs=None,
     )
     return Step(memory, tuple(outputs), hold=_hold(memory, policy, now))
+
+
+def _difference(memory: HedgeMemory, policy: Policy | None, now: Now) -> list[Output]:
+    if memory.differs is None or policy is None:
+        return []
+    expected, found = memory.differs
+    differs = PositionDiffers(
+        account=memory.account, instrument=policy.hedge.instrument,
+        reason=DifferenceReason.NOT_OURS, expected_qty=expected, found_qty=found,
+        found_ts_ms=now.now_ms,
+    )
+    return [Output("hedge_decisions", memory.account, differs)]
 
 
 def _realised(

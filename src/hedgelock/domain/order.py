@@ -260,6 +260,27 @@ class OrderConfirmation(Message, frozen=True, kw_only=True):
     ts_confirmed_ms: int
 
 
+class ForeignCause(enum.Enum):
+    """Who changed a position that we did not."""
+
+    ADL = "adl"
+    """The venue closed part of a winning position to cover somebody's bankruptcy."""
+    LIQUIDATION = "liquidation"
+    NOT_OURS = "not_ours"
+    """A person, or another program, with the same account."""
+
+
+class ForeignFill(Message, frozen=True, kw_only=True):
+    """An execution in the account that belongs to no order of ours; told once per exec id."""
+
+    account: str
+    cause: ForeignCause
+    exec_type: str
+    venue_order_id: str
+    fill: Fill
+    ts_seen_ms: int
+
+
 ALARM = "ALARM "
 """How the text of a confirmation begins that a person must see."""
 

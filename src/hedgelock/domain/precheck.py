@@ -135,6 +135,12 @@ def _frozen(intent: PlaceOrder, context: Context) -> Refusal | None:
     return Refusal.ACCOUNT_FROZEN if context.frozen and not intent.reduce_only else None
 
 
+def _reconciled(intent: PlaceOrder, context: Context) -> Refusal | None:
+    # Protection does not wait: what an unknown order could add to it is bounded by the position.
+    is_free = intent.protective or intent.reduce_only
+    return Refusal.RECONCILING if context.is_reconciling and not is_free else None
+
+
 def _terms(_intent: PlaceOrder, context: Context) -> Refusal | None:
     if context.policy is None:
         return Refusal.POLICY_ABSENT
@@ -197,7 +203,7 @@ ATTEMPT_CHECKS: tuple[Check, ...] = (*SEND_CHECKS, settlement_check, _rate)
 """Before another order of the same intent."""
 
 CHECKS: tuple[Check, ...] = (
-    *SEND_CHECKS, _future, _terms, _open, _rate, _lot, _price, _notional, *LIMIT_CHECKS,
+    *SEND_CHECKS, _reconciled, _future, _terms, _open, _rate, _lot, _price, _notional, *LIMIT_CHECKS,
 )
 """Everything, in order; asked when an intent arrives."""
 

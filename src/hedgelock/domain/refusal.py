@@ -44,6 +44,8 @@ class Refusal(enum.Enum):
     HALTED = "halted"
     KILLED = "killed"
     ACCOUNT_FROZEN = "account_frozen"
+    RECONCILING = "reconciling"
+    """Just restarted: the venue's open orders were not yet compared with our books."""
     INSTRUMENT_UNKNOWN = "instrument_unknown"
     QTY_OFF_LOT = "qty_off_lot"
     QTY_TOO_SMALL = "qty_too_small"
@@ -90,6 +92,7 @@ class Context(NamedTuple):
     room: ShortRoom | None = None
     """None = not known, or not asked: it is looked up when an intent arrives."""
     budget: Budget = Budget()
+    is_reconciling: bool = False
     open_notional: Decimal = ZERO
     """Of open intents, what may still fill, quote units."""
     open_borrowing: Decimal = ZERO
