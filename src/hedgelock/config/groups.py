@@ -252,6 +252,15 @@ class HedgerSettings(Group):
         _HEDGE.caution_size, "Strategy ladder: the short in CAUTION.", unit="BTC",
         to="caution_size",
     )
+    stop_margin_ratio: f.FractionOrZero = var(
+        _HEDGE.stop_margin_ratio,
+        "A reduce-only stop for the short waits at the exchange where the margin ratio would reach "
+        "this; 0 = none.", unit="fraction", to="stop_margin_ratio",
+    )
+    stop_move: f.Fraction = var(
+        _HEDGE.stop_move, "The stop is moved when it is this fraction of its price off.",
+        unit="fraction", to="stop_move",
+    )
     max_position_size_btc: f.Positive = var(
         _HEDGE.position_size_max, "No hedge beyond this, whatever a strategy says.", unit="BTC",
         example="10.0", to="position_size_max",

@@ -20,7 +20,7 @@ from hedgelock.domain.treasury import Pocket, TreasuryKind
 class SendOrder(Message, frozen=True, kw_only=True):
     """Send one order. `price` None = market, unbounded; the executor always sets a bound."""
 
-    positive: ClassVar = ("qty", "price")
+    positive: ClassVar = ("qty", "price", "trigger_price")
 
     account: str
     intent_id: str
@@ -35,6 +35,8 @@ class SendOrder(Message, frozen=True, kw_only=True):
     expires_ts_ms: int
     protective: bool = False
     """Allowed while safety says HALTED; checked again at the moment of sending."""
+    trigger_price: Decimal | None = None
+    """Conditional: a purchase waits for the mark to rise here, a sale for it to fall here."""
 
 
 class QueryOrder(Message, frozen=True, kw_only=True):

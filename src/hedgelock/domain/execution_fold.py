@@ -117,9 +117,14 @@ class Fold(Book):
             return
         scene = self._scene()
         for order in list(self._orders.values()):
-            concerned = wish.instrument in (None, order.intent.instrument)
+            intent = order.intent
+            is_stop = intent.trigger_price is not None
+            concerned = wish.instrument in (None, intent.instrument) and (
+                intent.intent_id in wish.intents if wish.intents is not None
+                else not (wish.keep_stops and is_stop)
+            )
             # A cancel that is delivered again must not reach what was decided after it.
-            if concerned and order.intent.decided_ts_ms <= wish.decided_ts_ms:
+            if concerned and intent.decided_ts_ms <= wish.decided_ts_ms:
                 self._put(order_execution.cancel(order, scene))
         at_ms = min(wish.decided_ts_ms, self._now.now_ms)
         self._memory = retired(self._memory, [(wish.intent_id, at_ms)], [])
@@ -206,7 +211,7 @@ class Fold(Book):
         self._spend(
             budget.with_fill(
                 self._memory.budget, fill, instrument=self._tables.instrument(fill.instrument),
-                mark_price=intent.mark_price, now_ms=self._now.now_ms,
+                mark_price=intent.trigger_price or intent.mark_price, now_ms=self._now.now_ms,
             )
         )
         if order.booked_qty > intent.qty:
@@ -297,6 +302,7 @@ class Fold(Book):
     def do_what_is_due(self) -> None:
         """Turn due timers into effects, for whatever this message touched or time woke."""
         self._list_if_due()
+        self._replace_stops()
         for order in list(self._orders.values()):
             is_touched = order is not self._before.orders.get(order.intent.intent_id)
             if not is_touched and not self._is_due(order_schedule.deadline_of(order)):
@@ -311,6 +317,16 @@ class Fold(Book):
         ):
             while self._advance_actions():
                 pass  # the end of one loan action may free the coin for another
+
+    def _replace_stops(self) -> None:
+        """A stop that is at the venue now takes the place of the one before it."""
+        for order in list(self._orders.values()):
+            before = self._orders.get(order.intent.replaces)
+            if before is None or before.is_terminal or before.is_cancelling:
+                continue
+            is_live = order.attempts[-1].was_seen if order.attempts else False
+            if is_live and not order.is_terminal:
+                self._put(order_execution.cancel(before, self._scene()))
 
     def _advance_actions(self) -> bool:
         changed = False

@@ -101,10 +101,9 @@ class Scene(NamedTuple):
             return None
         return funding
 
-    @property
-    def look_again_ms(self) -> int:
-        """When to look again at an order that was found open."""
-        return self.now_ms + self.timing.query_after_ms
+    def look_again_ms(self, *, is_stop: bool) -> int:
+        """When to look again at an order that was found open; a stop stays open for weeks."""
+        return self.now_ms + (ASK_BACKOFF_MAX_MS if is_stop else self.timing.query_after_ms)
 
     def ask_again_ms(self, asks: int) -> int:
         """When to ask next after `asks` questions without news: doubling, bounded."""

@@ -11,7 +11,7 @@ from decimal import Decimal
 
 import msgspec
 
-from hedgelock.domain import account
+from hedgelock.domain import account, protective_stop
 from hedgelock.domain.account import AccountView
 from hedgelock.domain.inflight import (
     FINISHED_MAX,
@@ -32,6 +32,7 @@ from hedgelock.domain.message import Message
 from hedgelock.domain.money import ZERO
 from hedgelock.domain.order import ForeignFill, OrderConfirmation, OrderStatus
 from hedgelock.domain.policy import ExecutionPolicy, HedgePolicy, Policy
+from hedgelock.domain.protective_stop import NO_STOPS, StopMemory
 from hedgelock.domain.registry import Quarantined
 from hedgelock.domain.risk import RiskAssessment
 from hedgelock.domain.safety import SafetyMode
@@ -79,6 +80,7 @@ class HedgeMemory(msgspec.Struct, frozen=True, kw_only=True):
     """Gains were realised since the last treasury action."""
     order_pause: Pause = NO_PAUSE
     money_pause: Pause = NO_PAUSE
+    stop: StopMemory = NO_STOPS
     differs: tuple[Decimal, Decimal] | None = None
     """(expected, found) position where they differ by what is not ours; told by this step."""
     mode: SafetyMode = SafetyMode.ACTIVE
@@ -138,6 +140,10 @@ def _take_fact(
 def _take_order(
     memory: HedgeMemory, message: OrderConfirmation, policy: Policy | None
 ) -> HedgeMemory | None:
+    if message.is_stop:
+        memory = _replace(memory, stop=protective_stop.told(memory.stop, message))
+        if not message.fills:
+            return memory
     news = take_order(memory.orders, memory.finished, message)
     if news is None:
         return None

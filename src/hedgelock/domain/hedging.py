@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from hedgelock.domain import protective_stop
 from hedgelock.domain.hedge_memory import HedgeMemory, settle, take
 from hedgelock.domain.hedge_scene import situation
 from hedgelock.domain.inflight import OrderWatch, Purpose, TreasuryWatch, exposure
@@ -28,6 +29,7 @@ from hedgelock.domain.money import ZERO, floor_to, saturate
 from hedgelock.domain.order import CancelOrders, PlaceOrder, Side, Urgency
 from hedgelock.domain.order_style import urgency_of
 from hedgelock.domain.policy import Policy
+from hedgelock.domain.protective_stop import StopDecision, StopReason
 from hedgelock.domain.safety import SafetyMode
 from hedgelock.domain.situation import (
     Action,
@@ -169,7 +171,7 @@ def _publish(
     memory: HedgeMemory, actions: tuple[Action, ...], *, policy: Policy | None, now: Now, why: Why
 ) -> Step[HedgeMemory]:
     """Actions with their identity, remembered as in flight; the decision where it is news."""
-    outputs = _difference(memory, policy, now)
+    outputs: list[Output] = []
     orders, treasury = memory.orders, memory.treasury
     for i, action in enumerate(actions):
         intent_id = f"{now.decision}.{i}"
@@ -193,9 +195,15 @@ def _publish(
                 message = CancelOrders(
                     account=memory.account, intent_id=intent_id, instrument=None,
                     reason=action.reason.value, decided_ts_ms=now.now_ms,
+                    keep_stops=memory.mode is not SafetyMode.KILLED,
                 )
         topic = "treasury_actions" if isinstance(action, MoneyAction) else "hedge_trades"
         outputs.append(Output(topic, memory.account, message))
+    stop = _keep_stop(memory, actions, now=now, why=why)
+    # An intent and the message that carries it have one identity: the place among the outputs.
+    intent_id = f"{now.decision}.{len(outputs)}"
+    outputs += _stop_outputs(memory, stop, now=now, why=why, intent_id=intent_id)
+    outputs += _difference(memory, policy, now)
     if actions or why.reason is not memory.reason:
         journal = _journal(memory, actions, policy=policy, now=now, why=why)
         outputs.append(Output("hedge_decisions", memory.account, journal))
@@ -205,8 +213,48 @@ def _publish(
     memory = _replace(
         memory, orders=orders, treasury=treasury, reason=why.reason, reopen_qty=reopen,
         realising=rest, has_realised=has_realised, differs=None,
+        stop=protective_stop.after(memory.stop, stop, intent_id),
     )
     return Step(memory, tuple(outputs), hold=_hold(memory, policy, now))
+
+
+def _keep_stop(
+    memory: HedgeMemory, actions: tuple[Action, ...], *, now: Now, why: Why
+) -> StopDecision:
+    """What the stop at the exchange should be after this decision."""
+    if why.situation is None:
+        return StopDecision(StopReason.BUSY)
+    is_ordering = any(
+        isinstance(action, OrderAction) and action.purpose is not Purpose.COVER
+        for action in actions
+    )
+    return protective_stop.decide(
+        memory.stop, why.situation, now_ms=now.now_ms, is_ordering=is_ordering
+    )
+
+
+def _stop_outputs(
+    memory: HedgeMemory, stop: StopDecision, *, now: Now, why: Why, intent_id: str
+) -> list[Output]:
+    s = why.situation
+    message: Message
+    if s is not None and stop.place > 0:
+        message = PlaceOrder(
+            account=memory.account, intent_id=intent_id, instrument=s.policy.instrument,
+            side=Side.BUY, qty=stop.place, reduce_only=True, protective=True,
+            reason=f"stop_{stop.reason.value}", mark_price=s.mark_price,
+            slippage_max=s.execution.slippage_max, decided_ts_ms=now.now_ms,
+            expires_ts_ms=now.now_ms + s.execution.intent_ttl_ms,
+            trigger_price=stop.trigger_price, replaces=stop.replaces,
+        )
+    elif stop.remove:
+        message = CancelOrders(
+            account=memory.account, intent_id=intent_id, instrument=None,
+            reason=f"stop_{stop.reason.value}", decided_ts_ms=now.now_ms, intents=stop.remove,
+        )
+    else:
+        return []
+    return [Output("hedge_trades", memory.account, message)]
 
 
 def _difference(memory: HedgeMemory, policy: Policy | None, now: Now) -> list[Output]:

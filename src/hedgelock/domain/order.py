@@ -201,7 +201,7 @@ class PlaceOrder(Message, frozen=True, kw_only=True):
     discretionary ones may not. `price` None = market within `slippage_max` of `mark_price`.
     """
 
-    positive: ClassVar = ("qty", "mark_price", "price", "slippage_max")
+    positive: ClassVar = ("qty", "mark_price", "price", "slippage_max", "trigger_price")
 
     account: str
     intent_id: str
@@ -219,16 +219,25 @@ class PlaceOrder(Message, frozen=True, kw_only=True):
     expires_ts_ms: int
     urgency: Urgency | None = None
     """None = at once: what older messages meant."""
+    trigger_price: Decimal | None = None
+    """A stop: waits at the venue until the mark has come here, then goes as a market order."""
+    replaces: str = ""
+    """A stop: the intent that is cancelled once this one is at the venue."""
 
 
 class CancelOrders(Message, frozen=True, kw_only=True):
-    """Cancel every open intent of the account, or only those of `instrument`."""
+    """Cancel every open intent of the account, or only those of `instrument` or in `intents`.
+
+    `keep_stops`: protective stops stay where they are.
+    """
 
     account: str
     intent_id: str
     instrument: str | None
     reason: str
     decided_ts_ms: int
+    intents: tuple[str, ...] | None = None
+    keep_stops: bool = False
 
 
 class OrderConfirmation(Message, frozen=True, kw_only=True):
@@ -258,6 +267,8 @@ class OrderConfirmation(Message, frozen=True, kw_only=True):
     revision: int
     """Counts up per intent: an older confirmation never replaces a newer one."""
     ts_confirmed_ms: int
+    is_stop: bool = False
+    """A protective stop: it rests for as long as it is wanted, and is not in flight."""
 
 
 class ForeignCause(enum.Enum):

@@ -48,6 +48,8 @@ def start(intent: PlaceOrder, scene: Scene, context: Context) -> OrderIntent:
     assert context.policy is not None, "the checks refuse without a policy"
     style = choose(intent, context)
     is_sliced = style.style is OrderStyle.SLICED
+    if intent.trigger_price is not None:
+        return _stop(intent, style.style, intent.trigger_price, scene)
     most = depth_piece(
         intent, context.policy, context.tick, context.instrument
     ) if is_sliced else None
@@ -59,6 +61,20 @@ def start(intent: PlaceOrder, scene: Scene, context: Context) -> OrderIntent:
         intent=intent, style=style.style, rest_until_ms=style.rest_until_ms, pieces=pieces
     )
     return _with_attempt(order, context, scene, slice_no=0, qty=pieces[0], pause_ms=0)
+
+
+def _stop(
+    intent: PlaceOrder, style: OrderStyle, trigger_price: Decimal, scene: Scene
+) -> OrderIntent:
+    """A stop: one order for all of it, for the venue splits what reduces by itself."""
+    attempt = Attempt(
+        slice_no=0, attempt_no=0, qty=intent.qty, price=trigger_price, send_at_ms=scene.now_ms,
+        client_order_id=orders.client_order_id(
+            log_id=scene.log_id, account=intent.account, decision=intent.intent_id, slice_no=0,
+            attempt=0,
+        ),
+    )
+    return OrderIntent(intent=intent, style=style, pieces=(intent.qty,), attempts=(attempt,))
 
 
 def _with_attempt(
@@ -179,8 +195,9 @@ def _may_try_again(order: OrderIntent, last: Attempt, scene: Scene) -> bool:
         return False
     # Only an immediate order whose rest the venue cancelled: a refusal would repeat itself, a
     # resting order was taken away by somebody, a shrunk reduce-only order has nothing left to reduce.
+    is_stop = intent.trigger_price is not None
     is_immediate = intent.price is None or intent.time_in_force is TimeInForce.IOC
-    if not is_immediate or last.status is not OrderStatus.CANCELLED:
+    if is_stop or not is_immediate or last.status is not OrderStatus.CANCELLED:
         return False
     if scene.now_ms + ATTEMPT_PAUSE_MS >= intent.expires_ts_ms:
         return False

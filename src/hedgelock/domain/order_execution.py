@@ -233,12 +233,13 @@ def mismatch(order: OrderIntent, attempt: Attempt, report: OrderReport) -> str:
     smaller than what we sent.
     """
     intent = order.intent
+    expected = OrderType.LIMIT if intent.trigger_price is None else OrderType.MARKET
     shrunk = intent.reduce_only and report.qty < attempt.qty
     differs = {
         "instrument": report.instrument != intent.instrument,
         "side": report.side is not intent.side,
         "qty": report.qty != attempt.qty and not shrunk,
-        "type": report.order_type is not OrderType.LIMIT,
+        "type": report.order_type is not expected,
         "reduce_only": report.reduce_only != intent.reduce_only,
         "time": not is_plausible_time(
             report.created_ts_ms, intent.decided_ts_ms, intent.expires_ts_ms
@@ -252,7 +253,7 @@ def is_price_worse(attempt: Attempt, report: OrderReport) -> bool:
 
     It clips prices to its limits, which can only make them better for us; so this never should be.
     """
-    if report.price is None:
+    if report.price is None or report.order_type is not OrderType.LIMIT:
         return False
     is_buy = report.side is Side.BUY
     return report.price > attempt.price if is_buy else report.price < attempt.price
@@ -263,7 +264,8 @@ def on_report(attempt: Attempt, report: OrderReport, scene: Scene) -> Attempt:
     event = _SEEN.get(report.status)
     after = moved(attempt, event) if event else attempt
     filled = max(after.filled_qty, report.filled_qty)
-    price = attempt.price if report.price is None else report.price
+    is_limit = report.price is not None and report.order_type is OrderType.LIMIT
+    price = report.price if is_limit and report.price is not None else attempt.price
     is_news = (
         after is not attempt or filled != attempt.filled_qty or not attempt.was_seen
         or price != attempt.price
@@ -323,7 +325,8 @@ def on_answered(attempt: Attempt, order: OrderIntent, scene: Scene) -> Attempt:
     wants_cancel = (order.is_cancelling or attempt.is_stale) and not attempt.status.is_terminal
     if not wants_cancel and not attempt.status.is_terminal:
         # It is there and open: looked at again and again at the same pace, news or none.
-        return replace(attempt, asked_ts_ms=0, asks=0, ask_at_ms=scene.look_again_ms)
+        at_ms = scene.look_again_ms(is_stop=order.intent.trigger_price is not None)
+        return replace(attempt, asked_ts_ms=0, asks=0, ask_at_ms=at_ms)
     later_ms = scene.ask_again_ms(attempt.asks)
     cancel_at_ms = scene.now_ms if attempt.asks <= 1 else later_ms
     return replace(

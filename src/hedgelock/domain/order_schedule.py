@@ -114,11 +114,13 @@ def _send(
             attempt, send_at_ms=None, text=refusal.value,
             ask_at_ms=scene.ask_again_ms(attempt.asks),
         )
+    is_stop = intent.trigger_price is not None
     effects.append(
         SendOrder(
             account=intent.account, intent_id=intent.intent_id,
             client_order_id=attempt.client_order_id, instrument=intent.instrument,
-            side=intent.side, order_type=OrderType.LIMIT, qty=qty, price=attempt.price,
+            side=intent.side, order_type=OrderType.MARKET if is_stop else OrderType.LIMIT, qty=qty,
+            price=None if is_stop else attempt.price, trigger_price=intent.trigger_price,
             time_in_force=_time_in_force(order, attempt),
             reduce_only=intent.reduce_only, expires_ts_ms=intent.expires_ts_ms,
             protective=intent.protective,
@@ -241,7 +243,7 @@ def confirmation(order: OrderIntent, now_ms: int) -> OrderConfirmation:
         fills=tuple(fill for a in order.attempts for fill in a.fills),
         status=seen.status, is_terminal=seen.is_terminal, is_unknown=seen.is_unknown,
         reduce_only=order.intent.reduce_only, text=seen.text, revision=order.revision,
-        ts_confirmed_ms=now_ms,
+        ts_confirmed_ms=now_ms, is_stop=order.intent.trigger_price is not None,
     )
 
 

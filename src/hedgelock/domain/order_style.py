@@ -34,6 +34,7 @@ REST_MARGIN_MS: Final = 2_000
 class StyleReason(enum.Enum):
     """Why an order is worked the way it is."""
 
+    STOP = "stop"
     PRICE_NAMED = "price_named"
     AT_ONCE = "at_once"
     BRISK = "brisk"
@@ -63,6 +64,8 @@ def urgency_of(state: RiskState, *, protective: bool) -> Urgency:
 
 def choose(intent: PlaceOrder, context: Context) -> Style:
     """How an intent is worked from now on."""
+    if intent.trigger_price is not None:
+        return Style(OrderStyle.AS_DECIDED, StyleReason.STOP)
     if intent.price is not None:
         return Style(OrderStyle.AS_DECIDED, StyleReason.PRICE_NAMED)
     if intent.urgency in (None, Urgency.AT_ONCE):

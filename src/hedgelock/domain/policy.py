@@ -96,6 +96,10 @@ class HedgePolicy(Value, frozen=True, kw_only=True):
     """Slices (≤ the band each) of one realisation; what they brought is paid before the next."""
     caution_size: Decimal = D("0.02")
     """Ladder: short in CAUTION, coins."""
+    stop_margin_ratio: Decimal = D("0.9")
+    """A reduce-only stop for the short waits where accountMMRate would reach this; 0 = none."""
+    stop_move: Decimal = D("0.01")
+    """The stop is moved when it is this fraction of its price away from where it should be."""
     position_size_max: Decimal = D(10)
     """No hedge beyond this many coins, whatever a strategy says."""
 

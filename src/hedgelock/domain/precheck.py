@@ -168,6 +168,8 @@ def _lot(intent: PlaceOrder, context: Context) -> Refusal | None:
         return Refusal.QTY_OFF_LOT
     if intent.qty < instrument.qty_min:
         return Refusal.QTY_TOO_SMALL
+    if intent.trigger_price is not None:
+        return None  # the venue splits what only reduces
     return Refusal.QTY_TOO_LARGE if slices(intent, instrument) is None else None
 
 
@@ -175,6 +177,9 @@ def _price(intent: PlaceOrder, context: Context) -> Refusal | None:
     instrument, policy = context.instrument, context.policy
     if instrument is None or policy is None:
         return Refusal.INSTRUMENT_UNKNOWN
+    if intent.trigger_price is not None:
+        on_tick = _is_multiple(intent.trigger_price, instrument.tick_size)
+        return None if on_tick and intent.reduce_only else Refusal.STOP_IMPOSSIBLE
     price = limit_price(intent, instrument, policy)
     if price <= 0:
         return Refusal.PRICE_IMPOSSIBLE
@@ -186,7 +191,7 @@ def _notional(intent: PlaceOrder, context: Context) -> Refusal | None:
     if instrument is None or policy is None:
         return Refusal.INSTRUMENT_UNKNOWN
     value = notional(intent.qty, intent.mark_price, instrument)
-    if value > policy.notional_max:
+    if value > policy.notional_max and intent.trigger_price is None:
         return Refusal.NOTIONAL_TOO_LARGE
     # The venue waives its minimum for orders that only reduce: dust must be closable.
     floor = None if intent.reduce_only else instrument.notional_min

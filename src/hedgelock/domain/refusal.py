@@ -51,6 +51,8 @@ class Refusal(enum.Enum):
     QTY_TOO_SMALL = "qty_too_small"
     QTY_TOO_LARGE = "qty_too_large"
     PRICE_OFF_TICK = "price_off_tick"
+    STOP_IMPOSSIBLE = "stop_impossible"
+    """A stop that is off the tick, or that could open something."""
     PRICE_IMPOSSIBLE = "price_impossible"
     NOTIONAL_TOO_SMALL = "notional_too_small"
     NOTIONAL_TOO_LARGE = "notional_too_large"

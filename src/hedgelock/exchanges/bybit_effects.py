@@ -141,6 +141,8 @@ class BybitEffects:
         category = category_of(effect.instrument)
         if category == "spot" and not self._can.spot:
             return OrderAnswer(**ids, **self._refused("capability", "no spot trading in this mode"))
+        if effect.trigger_price is not None and not self._can.stops:
+            return OrderAnswer(**ids, **self._refused("capability", "no stops in this mode"))
         if self._clock.now_ms() > effect.expires_ts_ms:
             # Waiting for the connection or a limit may have taken long; nothing has left yet.
             return OrderAnswer(**ids, **self._refused("expired", "not sent: its time is over"))
@@ -382,4 +384,10 @@ def order_body(effect: SendOrder) -> dict[str, Any]:
     else:
         body["positionIdx"] = 0
         body["reduceOnly"] = effect.reduce_only
+    if effect.trigger_price is not None:
+        body["triggerPrice"] = plain(effect.trigger_price)
+        body["triggerDirection"] = 1 if effect.side is Side.BUY else 2
+        body["triggerBy"] = "MarkPrice"
+        # Where margin is short, the venue takes other orders away to let this one through.
+        body["closeOnTrigger"] = effect.reduce_only
     return body
