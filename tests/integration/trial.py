@@ -320,7 +320,7 @@ def read_books(bus: Bus) -> Books:
         body = codec.decode(record.value).body
         if isinstance(body, OrderConfirmation):
             order_ends.setdefault(body.intent_id, []).append(body)
-        else:
+        elif isinstance(body, TreasuryConfirmation):
             action_ends[body.intent_id] = body
     return Books(orders, actions, order_ends, action_ends)
 
@@ -347,7 +347,7 @@ def audit(run: Trial, bus: Bus) -> Books:
     for intent, count in per_intent.items():
         last = books.order_ends[intent][-1]
         order = books.orders[intent]
-        assert last.is_terminal, f"{intent} never ended: {last.status}"
+        assert last.is_terminal or last.is_stop, f"{intent} never ended: {last.status}"
         assert filled[intent] <= order.qty, f"{intent} filled more than was wanted"
         assert last.filled_qty == filled[intent], f"{intent} lost a fill"
         assert sum(fill.qty for fill in last.fills) == last.filled_qty
