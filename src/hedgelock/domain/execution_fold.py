@@ -324,8 +324,7 @@ class Fold(Book):
             before = self._orders.get(order.intent.replaces)
             if before is None or before.is_terminal or before.is_cancelling:
                 continue
-            is_live = order.attempts[-1].was_seen if order.attempts else False
-            if is_live and not order.is_terminal:
+            if any(a.was_seen and not a.status.is_terminal for a in order.attempts):
                 self._put(order_execution.cancel(before, self._scene()))
 
     def _advance_actions(self) -> bool:
