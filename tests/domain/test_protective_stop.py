@@ -30,6 +30,7 @@ from domain.hedge_world import World, instrument
 from hedgelock.domain import protective_stop
 from hedgelock.domain.effect import CancelOrder, Outcome, QueryOrder, SendOrder
 from hedgelock.domain.headroom import Headroom
+from hedgelock.domain.hedge_memory import is_settled
 from hedgelock.domain.hedging import PositionDiffers
 from hedgelock.domain.inflight import Exposure
 from hedgelock.domain.instrument import Instrument
@@ -37,6 +38,8 @@ from hedgelock.domain.margin import Book, CoinLine, PositionLine, margin_ratio
 from hedgelock.domain.message import Restored
 from hedgelock.domain.order import (
     CancelOrders,
+    ForeignCause,
+    ForeignFill,
     OrderConfirmation,
     OrderStatus,
     OrderType,
@@ -268,19 +271,42 @@ def test_a_stop_is_not_in_flight() -> None:
 
 
 def test_the_stop_goes_when_the_short_is_gone() -> None:
-    """A person closed the short: noticed, told as not ours, and the stop is taken away."""
+    """The loan is repaid by hand, the hedger closes the short: the stop is taken away, once."""
+    world = hedged()
+    world.debt = ZERO
+    for _ in range(3):
+        world.deliver(*world.facts(), world.assessment())
+    assert world.position == 0
+    assert world.stops == {}
+    assert world.memory.stop.stops == ()
+
+
+def test_a_position_that_our_fills_do_not_explain_is_told_once() -> None:
+    """A person bought back a little: expected and found are told, and what is found is believed."""
     world = hedged()
     expected = world.position
-    (stop,) = world.stops
-    world.position, world.debt = ZERO, ZERO
+    world.position += D("0.01")
     world.seq += 1
     # Read twice: what changed by somebody else's hand is settled only by reads that follow it.
-    outputs = [m for _ in range(2) for fact in reversed(world.facts()) for m in _told(world, fact)]
-    outputs += _told(world, world.assessment())
+    outputs = [m for _ in range(3) for fact in world.facts() for m in _told(world, fact)]
     (differs,) = [m for m in outputs if isinstance(m, PositionDiffers)]
-    assert (differs.expected_qty, differs.found_qty) == (expected, ZERO)
-    (gone,) = [m for m in outputs if isinstance(m, CancelOrders)]
-    assert gone.intents == (stop,)
+    assert (differs.expected_qty, differs.found_qty) == (expected, world.position)
+    assert not [m for m in outputs if isinstance(m, PlaceOrder)]
+
+
+def test_an_adl_fill_makes_the_money_be_read_anew() -> None:
+    """Told by the executor: nothing counts as settled until reads that were sent after it."""
+    world = hedged()
+    adl = ForeignFill(
+        account="main", cause=ForeignCause.ADL, exec_type="AdlTrade", venue_order_id="v",
+        fill=world.orders[-1][1], ts_seen_ms=world.now_ms + 10,
+    )
+    assert is_settled(world.memory)
+    world.step(adl)
+    assert not is_settled(world.memory)
+    world.now_ms += 20
+    world.deliver(*world.facts())
+    assert is_settled(world.memory)
 
 
 def _told(world: World, message: Any) -> list[Any]:
