@@ -201,6 +201,21 @@ def test_a_resting_order_is_taken_away_when_it_may_rest_no_more(why: str) -> Non
     assert len(sent(desk)) == 1
 
 
+def test_old_funding_counts_as_unknown() -> None:
+    """A context older than funding may be says nothing of the next settlement."""
+    desk = Desk()
+    desk.tables.fundings[PERP] = funding(ts_seen_ms=T0 - 300_001)
+    assert desk.feed(place(protective=False)) == []
+    assert desk.order().text == "funding_unknown"
+
+
+def test_a_resting_order_whose_terms_are_gone_is_taken_away() -> None:
+    """Without the instrument's steps no price can be said to be right."""
+    desk = desk_with_book()
+    desk.tables.instruments.clear()
+    assert [type(e) for e in desk.tick(1_000)] == [CancelOrder]
+
+
 def test_a_cancel_that_got_lost_is_repeated() -> None:
     """A restart between a cancel and its answer: the order is found open and cancelled again."""
     desk = desk_with_book()

@@ -48,6 +48,7 @@ from hedgelock.domain.order import (
     TimeInForce,
 )
 from hedgelock.domain.protective_stop import (
+    MOVE_GAP_MS,
     STOP_PAUSE_MS,
     StopMemory,
     StopReason,
@@ -188,7 +189,7 @@ def test_what_is_done_about_the_stop(
     assert (decision.place == D("0.5")) is changing
     assert decision.replaces == ("s1" if changing and stops else "")
     assert decision.remove == (("s1",) if expected is StopReason.REMOVED else ())
-    after = protective_stop.after(StopMemory(stops=stops), decision, "new")
+    after = protective_stop.after(StopMemory(stops=stops), decision, intent_id="new", now_ms=T0)
     assert len(after.stops) == len(stops) + changing
 
 
@@ -203,6 +204,17 @@ def test_a_pause_keeps_a_new_stop_back_but_removes_an_old_one() -> None:
     assert at == T0 + STOP_PAUSE_MS
     assert decide(paused, seen(), now_ms=at - 1, is_ordering=False).reason is StopReason.PAUSED
     assert decide(paused, seen(), now_ms=at, is_ordering=False).reason is StopReason.PLACED
+
+
+def test_a_stop_is_not_moved_twice_in_ten_seconds() -> None:
+    """What stands is left standing for a while: hedges come first; a missing one is placed at once."""
+    moved = StopMemory(stops=(watch("0.1"),), placed_ts_ms=T0)
+    early = decide(moved, seen(), now_ms=T0 + MOVE_GAP_MS - 1, is_ordering=False)
+    assert early.reason is StopReason.PAUSED
+    later = decide(moved, seen(), now_ms=T0 + MOVE_GAP_MS, is_ordering=False)
+    assert later.reason is StopReason.RESIZED
+    none = decide(StopMemory(placed_ts_ms=T0), seen(), now_ms=T0, is_ordering=False)
+    assert none.reason is StopReason.PLACED
 
 
 def confirmed(status: OrderStatus, **changes: Any) -> OrderConfirmation:
@@ -249,6 +261,8 @@ def hedged() -> World:
     world.deliver(*world.facts())
     for price in range(60_000, 50_000, -500):
         world.tick(D(price))
+    world.now_ms += MOVE_GAP_MS
+    world.deliver(*world.facts(), world.assessment())
     assert world.position < 0
     return world
 
@@ -287,6 +301,7 @@ def test_a_position_that_our_fills_do_not_explain_is_told_once() -> None:
     expected = world.position
     world.position += D("0.01")
     world.seq += 1
+    world.now_ms += MOVE_GAP_MS
     # Read twice: what changed by somebody else's hand is settled only by reads that follow it.
     outputs = [m for _ in range(3) for fact in world.facts() for m in _told(world, fact)]
     (differs,) = [m for m in outputs if isinstance(m, PositionDiffers)]

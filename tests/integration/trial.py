@@ -25,6 +25,7 @@ from typing import Any
 from hedgelock.app import SERVICES, folded, open_bus
 from hedgelock.bus import codec
 from hedgelock.config import load
+from hedgelock.domain.hedging import HedgeDecision
 from hedgelock.domain.order import OrderConfirmation, PlaceOrder
 from hedgelock.domain.risk import RiskAssessment
 from hedgelock.domain.treasury import (
@@ -439,7 +440,8 @@ def assert_on_target(run: Trial, bus: Bus) -> None:
     policy = load({}, env_file=None).policy("main").hedge
     ours = get(f"{run.sim}/sim/state")["accounts"][OURS]
     sizes = [Decimal(p["size"]) for k, p in ours["positions"].items() if k.startswith("linear")]
-    last = [codec.decode(r.value).body for r in bus.read("hedge_decisions")][-1]
+    said = [codec.decode(record.value).body for record in bus.read("hedge_decisions")]
+    last = [body for body in said if isinstance(body, HedgeDecision)][-1]
     wanted = min(last.target, last.h_cap)
     assert abs(-sum(sizes) - wanted) <= policy.no_trade_band, f"{sizes} against {wanted}"
 

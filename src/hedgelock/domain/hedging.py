@@ -213,7 +213,9 @@ def _publish(
     memory = _replace(
         memory, orders=orders, treasury=treasury, reason=why.reason, reopen_qty=reopen,
         realising=rest, has_realised=has_realised, differs=None,
-        stop=protective_stop.after(memory.stop, stop, intent_id),
+        stop=protective_stop.after(
+            memory.stop, stop, intent_id=intent_id, now_ms=now.now_ms
+        ),
     )
     return Step(memory, tuple(outputs), hold=_hold(memory, policy, now))
 

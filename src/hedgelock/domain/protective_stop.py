@@ -31,6 +31,8 @@ from hedgelock.domain.situation import Situation
 
 STOP_PAUSE_MS = 60_000
 """After a stop that was refused or taken away: its place is not fought over."""
+MOVE_GAP_MS = 10_000
+"""A stop that stands is moved at most this often: hedges come first in the venue's order rate."""
 GAP_MIN = Decimal("0.01")
 """A stop nearer to the mark than this would fight the hedger, which lowers the short by itself."""
 RISE_MAX = Decimal(5)
@@ -53,6 +55,7 @@ class StopReason(enum.Enum):
     """An order or a change of the stop is under way."""
     NOT_FRESH = "not_fresh"
     PAUSED = "paused"
+    """Refused, taken away, or moved only a moment ago."""
 
 
 class StopWatch(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -71,6 +74,7 @@ class StopMemory(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The stops asked for and not over, oldest first: one, or two while one replaces the other."""
 
     stops: tuple[StopWatch, ...] = ()
+    placed_ts_ms: int = 0
     pause: Pause = NO_PAUSE
 
 
@@ -139,7 +143,8 @@ def decide(memory: StopMemory, s: Situation, *, now_ms: int, is_ordering: bool) 
     reason = _change(known, s, short=short, price=price)
     if reason is StopReason.KEPT:
         return StopDecision(reason)
-    if now_ms < memory.pause.until_ms:
+    is_early = known is not None and now_ms < memory.placed_ts_ms + MOVE_GAP_MS
+    if is_early or now_ms < memory.pause.until_ms:
         return StopDecision(StopReason.PAUSED)
     return StopDecision(reason, short, price, known.intent_id if known is not None else "")
 
@@ -156,7 +161,9 @@ def _change(
     return StopReason.KEPT
 
 
-def after(memory: StopMemory, decision: StopDecision, intent_id: str) -> StopMemory:
+def after(
+    memory: StopMemory, decision: StopDecision, *, intent_id: str, now_ms: int
+) -> StopMemory:
     """The memory once `decision` was given out; a stop placed has the identity `intent_id`."""
     stops = tuple(
         replace(w, is_leaving=True) if w.intent_id in decision.remove else w for w in memory.stops
@@ -165,7 +172,7 @@ def after(memory: StopMemory, decision: StopDecision, intent_id: str) -> StopMem
         new = StopWatch(
             intent_id=intent_id, qty=decision.place, trigger_price=decision.trigger_price
         )
-        stops = (*stops, new)
+        return replace(memory, stops=(*stops, new), placed_ts_ms=now_ms)
     return memory if stops == memory.stops else replace(memory, stops=stops)
 
 
