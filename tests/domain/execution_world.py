@@ -308,7 +308,12 @@ class FakeVenue:
         order = VenueOrder(sent, f"v{len(self.orders) + 1}", self.now_ms)
         self.orders[sent.client_order_id] = order
         depth = self.depth.get(sent.intent_id)
-        self._match(order, depth.popleft() if depth else sent.qty)
+        if sent.trigger_price is not None:
+            self.pushes.append(self.report(order))
+        elif sent.time_in_force is TimeInForce.POST_ONLY:
+            self._match(order, depth.popleft() if depth else D(0))
+        else:
+            self._match(order, depth.popleft() if depth else sent.qty)
         return self._answer(sent, Outcome.ACCEPTED, venue_order_id=order.venue_order_id)
 
     def _match(self, order: VenueOrder, available: Decimal) -> None:
@@ -317,18 +322,19 @@ class FakeVenue:
         left = min(available, sent.qty - order.filled)
         for part in (left / 2, left - left / 2) if left > 0 else ():
             self._execs += 1
-            assert sent.price is not None
+            price = sent.price or sent.trigger_price
+            assert price is not None
             order.fills.append(
                 Fill(
                     exec_id=f"x{self._execs}", instrument=sent.instrument, side=sent.side,
-                    qty=part, price=sent.price, fee=D(1), fee_coin="USDT", pnl=D(0),
+                    qty=part, price=price, fee=D(1), fee_coin="USDT", pnl=D(0),
                     is_maker=False, seq=self._execs, ts_ms=self.now_ms,
                 )
             )
             self.pushes.append(self.execution(order, order.fills[-1]))
         if order.filled == sent.qty:
             order.status = OrderStatus.FILLED
-        elif sent.time_in_force is TimeInForce.IOC:
+        elif sent.time_in_force is TimeInForce.IOC and sent.trigger_price is None:
             order.status = OrderStatus.CANCELLED
         elif order.filled:
             order.status = OrderStatus.PARTIALLY_FILLED
@@ -420,6 +426,7 @@ class FakeVenue:
             order_type=sent.order_type, qty=sent.qty, filled_qty=order.filled,
             reduce_only=sent.reduce_only, status=order.status, text="",
             created_ts_ms=order.created_ts_ms, ts_event_ms=self.now_ms, ts_seen_ms=self.now_ms,
+            price=sent.price,
         )
 
     def execution(self, order: VenueOrder, fill: Fill) -> ExecutionReport:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import itertools
+from collections import deque
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from domain.execution_world import (
     LOG,
     T0,
     D,
     Desk,
+    FakeVenue,
     Market,
     facts,
     fill,
@@ -275,6 +279,54 @@ def test_a_patient_order_larger_than_one_may_rest_is_cut() -> None:
     made.run(*made.venue.pushes)
     pass_time(made, 1)
     assert [o.qty for o in sent(made)] == [D("0.5"), D("0.5")]
+
+
+MOVES = st.lists(
+    st.sampled_from(["up", "down", "second", "effect", "effect", "answer", "push", "lose", "trade",
+                     "restart"]),
+    min_size=20, max_size=60,
+)
+
+
+@given(MOVES, st.sampled_from(["1", "5"]), st.sampled_from([Urgency.PATIENT, Urgency.BRISK]))
+def test_however_slow_the_venue_it_never_holds_two_orders_of_an_intent(
+    moves: list[str], qty: str, urgency: Urgency
+) -> None:
+    """Requests, answers and pushes come late, lost or after a restart; prices move meanwhile."""
+    desk, venue = Desk(), FakeVenue()
+    ask, waiting, answers = D("60000.1"), deque[Any](), deque[Any]()
+    book(desk, "59000", str(ask))
+    waiting += desk.feed(
+        patient(qty=D(qty), urgency=urgency, expires_ts_ms=T0 + 60_000)
+    )
+    for move in moves:
+        venue.now_ms = desk.now_ms
+        match move:
+            case "up" | "down":
+                ask += D(10) if move == "up" else D(-10)
+                book(desk, "59000", str(ask))
+            case "second" | "restart":
+                desk.now_ms += 1_000
+                if move == "restart":
+                    waiting.clear()
+                    answers.clear()
+                    waiting += desk.feed(Restored(now_ms=desk.now_ms))
+                else:
+                    waiting += desk.tick(0)
+            case "effect" if waiting:
+                answers.append(venue.perform(waiting.popleft()))
+            case "answer" if answers:
+                waiting += desk.feed(answers.popleft())
+            case "push" if venue.pushes:
+                waiting += desk.feed(venue.pushes.popleft())
+            case "lose" if venue.pushes:
+                venue.pushes.pop()
+            case "trade" if venue.orders:
+                venue.trade(list(venue.orders)[-1], D("0.3"))
+        alive = [o for o in venue.orders.values() if not o.status.is_terminal]
+        assert len(alive) <= 1
+        assert venue.filled_of("hedger:main:1.0") <= D(qty)
+        assert not desk.memory.frozen
 
 
 # ---------------------------------------------------------------- what the venue clipped
