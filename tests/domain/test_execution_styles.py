@@ -255,7 +255,7 @@ def test_slices_follow_one_another_each_with_its_identity() -> None:
     assert [o.qty for o in orders] == [D("1.667"), D("1.667"), D("1.666")]
     assert len({o.client_order_id for o in orders}) == 3
     assert made.order().status is OrderStatus.FILLED
-    assert next(iter(made.memory.orders.values())).style is OrderStyle.SLICED
+    assert (made.order().style, made.order().style_reason) == (OrderStyle.SLICED, "brisk_and_large")
 
 
 def test_a_slice_is_not_sent_when_its_terms_are_gone() -> None:
@@ -268,6 +268,18 @@ def test_a_slice_is_not_sent_when_its_terms_are_gone() -> None:
     assert len(sent(desk)) == 1
     assert desk.order().is_terminal
     assert desk.order().filled_qty == D("1.5")
+
+
+@pytest.mark.parametrize(("reduce_only", "orders"), [(False, 1), (True, 2)])
+def test_what_is_left_must_be_worth_an_order(reduce_only: bool, orders: int) -> None:
+    """0.00008 BTC are worth 4.80, below the venue's least of 5: ended, unless it only reduces."""
+    made = Market()
+    made.tables.instruments[PERP] = instrument(lot_size=D("0.00001"), qty_min=D("0.00001"))
+    made.venue.thin(1, "0.99992")
+    made.run(place(reduce_only=reduce_only))
+    made.wait(1_000)
+    assert len(sent(made)) == orders
+    assert made.order().is_terminal
 
 
 def test_a_patient_order_larger_than_one_may_rest_is_cut() -> None:

@@ -102,6 +102,7 @@ CASES: list[tuple[str, dict[str, Any], dict[str, Any], Refusal | None]] = [
         notional_per_day_max=D(650_000))}, None),
     ("open orders count", {}, {"open_notional": D(50_000_000)}, R.NOTIONAL_PER_DAY),
     ("the day is full, reducing", REDUCE, FULL_DAY, None),
+    ("a spot sale covers what is owed", {}, {**FULL_DAY, "instrument": SPOT}, None),
     ("tomorrow", {}, {**FULL_DAY, "now_ms": T0 + 26 * HOUR_MS}, None),
     ("the cost of the day is spent", FREE, {"budget": SPENT}, R.SPEND_PER_DAY),
     ("a liquidation costs more than any fee", {}, {"budget": SPENT}, None),

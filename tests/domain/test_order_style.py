@@ -59,7 +59,6 @@ CHOICES: list[tuple[str, dict[str, Any], dict[str, Any], tuple[OrderStyle, Style
     ("at once, however large", {"urgency": Urgency.AT_ONCE, "qty": D(8)}, {},
      (S.MARKET, W.AT_ONCE, 0)),
     ("a price of the hedger's", {"price": D(60_000), **LONG}, {}, (S.AS_DECIDED, W.PRICE_NAMED, 0)),
-    ("a stop", {"trigger_price": D(70_000), "reduce_only": True}, {}, (S.AS_DECIDED, W.STOP, 0)),
     ("brisk", BRISK, {}, (S.IOC_LIMIT, W.BRISK, 0)),
     ("brisk, 240,000", {"qty": D(4), **BRISK}, {}, (S.IOC_LIMIT, W.BRISK, 0)),
     ("brisk, 300,000", {"qty": D(5), **BRISK}, {}, (S.SLICED, W.BRISK_AND_LARGE, 0)),

@@ -93,6 +93,8 @@ class OrderIntent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
 
     intent: PlaceOrder
     style: OrderStyle = OrderStyle.MARKET
+    style_reason: str = ""
+    """A `StyleReason`; "" where nothing was tried."""
     rest_until_ms: int = 0
     """Until then its orders may rest as makers; 0 = they never do."""
     pieces: tuple[Decimal, ...] = ()

@@ -10,6 +10,9 @@
 | repayments per hour | – | – | – | yes | – |
 | borrowing per day | – | – | – | – | yes |
 
+An opening is an order on a contract that may enlarge a position; spot sales turn coins into the
+quote coin that is owed, and are held by their size alone.
+
 Why so: a runaway strategy calls its orders protective too, so what bounds *exposure* and *pace* (the
 first three lines) holds for every opening. What bounds *cost* (the next two) never stops protection:
 a liquidation costs more than any fee. Reducing ends at zero by itself, the venue holds it to the
@@ -71,7 +74,7 @@ def settlement_check(intent: PlaceOrder, context: Context) -> Refusal | None:
 
 def _day(intent: PlaceOrder, context: Context) -> Refusal | None:
     policy, instrument = context.policy, context.instrument
-    if policy is None or instrument is None or intent.reduce_only:
+    if policy is None or instrument is None or intent.reduce_only or not _is_contract(instrument):
         return None
     value = notional(intent.qty, intent.mark_price, instrument)
     used = context.budget.turnover_day(context.now_ms) + context.open_notional

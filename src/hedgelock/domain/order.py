@@ -269,6 +269,9 @@ class OrderConfirmation(Message, frozen=True, kw_only=True):
     ts_confirmed_ms: int
     is_stop: bool = False
     """A protective stop: it rests for as long as it is wanted, and is not in flight."""
+    style: OrderStyle | None = None
+    """How it was worked and, as a `StyleReason`, why so; None and "" where it was not."""
+    style_reason: str = ""
 
 
 class ForeignCause(enum.Enum):

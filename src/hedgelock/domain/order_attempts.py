@@ -23,6 +23,7 @@ from hedgelock.domain.execution_scene import (
 from hedgelock.domain.money import ZERO
 from hedgelock.domain.order import OrderStatus, OrderStyle, PlaceOrder, Side, TimeInForce
 from hedgelock.domain.order_style import (
+    StyleReason,
     choose,
     depth_piece,
     inside_price_limit,
@@ -46,10 +47,10 @@ def start(intent: PlaceOrder, scene: Scene, context: Context) -> OrderIntent:
         return refused(intent, refusal, scene)
     assert context.instrument is not None, "the checks refuse an unknown instrument"
     assert context.policy is not None, "the checks refuse without a policy"
+    if intent.trigger_price is not None:
+        return _stop(intent, intent.trigger_price, scene)
     style = choose(intent, context)
     is_sliced = style.style is OrderStyle.SLICED
-    if intent.trigger_price is not None:
-        return _stop(intent, style.style, intent.trigger_price, scene)
     most = depth_piece(
         intent, context.policy, context.tick, context.instrument
     ) if is_sliced else None
@@ -58,14 +59,13 @@ def start(intent: PlaceOrder, scene: Scene, context: Context) -> OrderIntent:
     ) or precheck.slices(intent, context.instrument)
     assert pieces is not None, "the checks refuse what cannot be cut"
     order = OrderIntent(
-        intent=intent, style=style.style, rest_until_ms=style.rest_until_ms, pieces=pieces
+        intent=intent, style=style.style, style_reason=style.reason.value,
+        rest_until_ms=style.rest_until_ms, pieces=pieces,
     )
     return _with_attempt(order, context, scene, slice_no=0, qty=pieces[0], pause_ms=0)
 
 
-def _stop(
-    intent: PlaceOrder, style: OrderStyle, trigger_price: Decimal, scene: Scene
-) -> OrderIntent:
+def _stop(intent: PlaceOrder, trigger_price: Decimal, scene: Scene) -> OrderIntent:
     """A stop: one order for all of it, for the venue splits what reduces by itself."""
     attempt = Attempt(
         slice_no=0, attempt_no=0, qty=intent.qty, price=trigger_price, send_at_ms=scene.now_ms,
@@ -74,7 +74,10 @@ def _stop(
             attempt=0,
         ),
     )
-    return OrderIntent(intent=intent, style=style, pieces=(intent.qty,), attempts=(attempt,))
+    return OrderIntent(
+        intent=intent, style=OrderStyle.AS_DECIDED, style_reason=StyleReason.STOP.value,
+        pieces=(intent.qty,), attempts=(attempt,),
+    )
 
 
 def _with_attempt(
@@ -173,7 +176,7 @@ def proceed(order: OrderIntent, scene: Scene) -> OrderIntent:
             )
     elif rest > 0 and _may_try_again(order, last, scene):
         context = scene.context(order.intent, with_book=True)
-        if _is_enough(rest, context):
+        if _is_enough(order, rest, context):
             # An order that we took away leaves the book as it was; one that found nothing inside
             # its bound waits for the book to fill again.
             pause_ms = 0 if last.is_stale else ATTEMPT_PAUSE_MS
@@ -183,9 +186,13 @@ def proceed(order: OrderIntent, scene: Scene) -> OrderIntent:
     return replace(order, ended_ts_ms=max(scene.now_ms, 1))
 
 
-def _is_enough(rest: Decimal, context: Context) -> bool:
-    instrument = context.instrument
-    return instrument is not None and context.policy is not None and rest >= instrument.qty_min
+def _is_enough(order: OrderIntent, rest: Decimal, context: Context) -> bool:
+    """The venue takes an order of what is left: its least quantity and, opening, its least value."""
+    instrument, intent = context.instrument, order.intent
+    if instrument is None or context.policy is None or rest < instrument.qty_min:
+        return False
+    least = None if intent.reduce_only else instrument.notional_min
+    return least is None or precheck.notional(rest, intent.mark_price, instrument) >= least
 
 
 def _may_try_again(order: OrderIntent, last: Attempt, scene: Scene) -> bool:

@@ -244,6 +244,7 @@ def confirmation(order: OrderIntent, now_ms: int) -> OrderConfirmation:
         status=seen.status, is_terminal=seen.is_terminal, is_unknown=seen.is_unknown,
         reduce_only=order.intent.reduce_only, text=seen.text, revision=order.revision,
         ts_confirmed_ms=now_ms, is_stop=order.intent.trigger_price is not None,
+        style=order.style if order.attempts else None, style_reason=order.style_reason,
     )
 
 

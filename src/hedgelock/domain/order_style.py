@@ -64,8 +64,6 @@ def urgency_of(state: RiskState, *, protective: bool) -> Urgency:
 
 def choose(intent: PlaceOrder, context: Context) -> Style:
     """How an intent is worked from now on."""
-    if intent.trigger_price is not None:
-        return Style(OrderStyle.AS_DECIDED, StyleReason.STOP)
     if intent.price is not None:
         return Style(OrderStyle.AS_DECIDED, StyleReason.PRICE_NAMED)
     if intent.urgency in (None, Urgency.AT_ONCE):
