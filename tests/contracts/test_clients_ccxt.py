@@ -33,8 +33,8 @@ def addresses(port):
 
 
 @asynccontextmanager
-async def exchange(scenario="calm", **options):
-    server = await serve(scenario, port=0, limits_factor=20, **options)
+async def exchange(scenario="calm", *, limits_factor=20, **options):
+    server = await serve(scenario, port=0, limits_factor=limits_factor, **options)
     client = ccxt.pro.bybit(
         {
             "apiKey": "hedgelock-sim",
@@ -143,7 +143,7 @@ async def test_wrong_keys_and_unknown_routes():
         with pytest.raises(ccxt.AuthenticationError, match="10003"):
             await x.private_get_v5_account_info()
         with pytest.raises(ccxt.ExchangeError, match="10017"):
-            await x.public_get_v5_market_insurance()
+            await x.public_get_v5_announcements_index({"locale": "en-US"})
 
 
 async def test_public_streams():
