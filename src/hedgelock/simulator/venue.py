@@ -10,7 +10,6 @@ Same scenario, seed, start and requests → same responses and the same events.
 
 from __future__ import annotations
 
-import contextlib
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
@@ -37,7 +36,7 @@ from hedgelock.simulator.deeds import Agenda
 from hedgelock.simulator.faults import Faults, NoFaults
 from hedgelock.simulator.instruments import listed
 from hedgelock.simulator.limits import Allowance, Limit, RateLimits
-from hedgelock.simulator.market import HOUR_MS, Market
+from hedgelock.simulator.market import HOUR_MS, NEVER_MS, Market
 from hedgelock.simulator.matching import BUY, SELL
 from hedgelock.simulator.params import Params
 from hedgelock.simulator.routes import Batched, Envelope, PublicHandler, PublicRoute, Route
@@ -51,7 +50,6 @@ from hedgelock.simulator.watch import Watch
 TICK_MS = 100
 LEAST_TRADE = Decimal("0.001")
 INTEREST_MINUTE_MS = 5 * 60_000  # unified borrowings pay at mm:05
-NEVER_MS = 2**62
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +143,7 @@ class Venue:
         x = self.exchange
         while (at_ms := self.next_event_ms()) <= now_ms:
             x.now_ms = max(x.now_ms, at_ms)  # a deed added late may lie in the past
-            x.jobs.run(at_ms)
+            x.jobs.run(x.now_ms)
             if self.agenda.waiting and self.agenda.run():
                 self.watch.reset()
             if x.market.due_ms <= at_ms:
@@ -223,10 +221,13 @@ class Venue:
             refusal.ext, envelope,
         )  # fmt: skip
 
-    def _place(self, account: Account, path: str, params: Params) -> None:
-        """Serve a POST that a person makes in the exchange's own app, unlimited; or not at all."""
-        with contextlib.suppress(Refused):
+    def _place(self, account: Account, path: str, params: Params) -> str:
+        """Serve a POST made in the exchange's own app, unlimited; returns why it was refused."""
+        try:
             PRIVATE["POST", path].handler(self.exchange, account, params)
+        except Refused as refusal:
+            return f"{refusal.code} {refusal.message}"
+        return ""
 
     def _recentre_books(self) -> None:
         x = self.exchange
