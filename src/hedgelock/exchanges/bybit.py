@@ -23,20 +23,17 @@ from hedgelock.domain.account import (
 from hedgelock.domain.execution import Effect, StreamReset, VenueEvent
 from hedgelock.domain.instrument import CollateralTerms, Instrument, category_of
 from hedgelock.errors import BadMessage, VenueError, VenueForbidden, VenueRefused
+from hedgelock.exchanges import bybit_key
 from hedgelock.exchanges.bybit_channels import Facts, Latest, MarketChannel, OnBad, PrivateChannel
 from hedgelock.exchanges.bybit_dialect import BybitDialect
 from hedgelock.exchanges.bybit_effects import BybitEffects
 from hedgelock.exchanges.bybit_reads import BybitReads, BybitSettings
 from hedgelock.exchanges.ccxt_venue import CcxtVenue, Credentials, OnLimits
-from hedgelock.exchanges.fields import Row
 from hedgelock.exchanges.stream import SupervisedSocket
 from hedgelock.exchanges.transport import AiohttpTransport, Transport
 from hedgelock.ports import Capabilities, Clock
 
 T = TypeVar("T")
-
-UNIFIED_2 = frozenset({5, 6})
-
 
 class Addresses(NamedTuple):
     """Where a mode lives; without trailing slashes."""
@@ -122,6 +119,8 @@ class BybitExchange:
         self.account = account
         self.capabilities = capabilities
         self.bad_messages = 0
+        self.warnings: tuple[str, ...] = ()
+        """What `connect` found that a person should mend soon."""
         self.sockets: list[SupervisedSocket] = []
         self._addresses = addresses
         self._settings = settings if settings is not None else BybitSettings()
@@ -166,8 +165,9 @@ class BybitExchange:
         return self._venue.offset_ms
 
     async def _check_key(self) -> None:
-        key = (await self._venue.get("/v5/user/query-api")).result
-        problems = key_problems(
+        key = bybit_key.parse_key((await self._venue.get("/v5/user/query-api")).result)
+        self.warnings = tuple(bybit_key.key_warnings(key))
+        problems = bybit_key.key_problems(
             key, capabilities=self.capabilities,
             refuse_withdrawal=self._settings.refuse_withdrawal_keys,
         )
@@ -176,17 +176,8 @@ class BybitExchange:
 
     async def _check_account(self) -> None:
         info = (await self._venue.get("/v5/account/info")).result
-        if info.integer("unifiedMarginStatus") not in UNIFIED_2:
-            raise VenueForbidden(
-                "the account is not a unified trading account 2.0: upgrade it at Bybit",
-                code="account",
-            )
-        mode = info.text("marginMode")
-        if mode != "REGULAR_MARGIN":
-            raise VenueForbidden(
-                f"margin mode is {mode}: switch the account to cross margin (REGULAR_MARGIN)",
-                code="account",
-            )
+        if problems := bybit_key.account_problems(info):
+            raise VenueForbidden("; ".join(problems), code="account")
 
     def _bad(self, topic: str, reason: str, raw: bytes) -> None:
         self.bad_messages += 1
@@ -314,24 +305,3 @@ class _Running:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         for socket in self._sockets:
             self._shown.remove(socket)
-
-
-def key_problems(key: Row, *, capabilities: Capabilities, refuse_withdrawal: bool) -> list[str]:
-    """What is wrong with an API key, each with what to do; [] = fit for use."""
-    permissions = key.row("permissions")
-    problems = []
-    if key.integer("readOnly") != 0:
-        problems.append("the key is read-only: make one that may trade")
-    needed = [("ContractTrade", "Order"), ("ContractTrade", "Position")]
-    if capabilities.loans or capabilities.spot:
-        needed.append(("Spot", "SpotTrade"))
-    if capabilities.transfers:
-        needed.append(("Wallet", "AccountTransfer"))
-    problems += [
-        f"the key lacks {group} {name}: add that permission"
-        for group, name in needed
-        if name not in permissions.texts(group)
-    ]
-    if refuse_withdrawal and "Withdraw" in permissions.texts("Wallet"):
-        problems.append("the key may withdraw: take that permission away")
-    return problems
