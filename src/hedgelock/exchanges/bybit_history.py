@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 
 from hedgelock.domain.execution import ExecutionReport
 from hedgelock.domain.order import Side
-from hedgelock.exchanges.bybit_parse import SIDES
+from hedgelock.exchanges.bybit_parse import ORDER_STATUSES, SIDES
 from hedgelock.exchanges.fields import Row
 
 TAKEN_BY_VENUE: Final = frozenset({"AdlTrade", "BustTrade"})
@@ -81,6 +81,7 @@ def parse_borrowing(row: Row) -> Borrowing:
 
 
 _DIRECTIONS = {1: True, 2: False}
+_WAITING = {status: status == "Untriggered" for status in ORDER_STATUSES}
 TRIGGERS = {"LastPrice": "LastPrice", "MarkPrice": "MarkPrice", "IndexPrice": "IndexPrice"}
 
 
@@ -96,7 +97,7 @@ def parse_stop(row: Row) -> StopTerms | None:
         trigger_price=price,
         rises=_DIRECTIONS[direction],
         trigger_by=row.one_of("triggerBy", TRIGGERS),
-        is_waiting=row.text("orderStatus") == "Untriggered",
+        is_waiting=row.one_of("orderStatus", _WAITING),
     )
 
 

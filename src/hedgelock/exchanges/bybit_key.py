@@ -38,7 +38,7 @@ def parse_key(key: Row) -> KeyTerms:
         may=frozenset(
             (group, name) for group in permissions.names() for name in permissions.texts(group)
         ),
-        addresses=tuple(key.texts("ips")) if "ips" in key else (ANY_ADDRESS,),
+        addresses=tuple(filter(None, key.texts("ips") if "ips" in key else ())) or (ANY_ADDRESS,),
         days_left=key.integer("deadlineDay") if "deadlineDay" in key else None,
     )
 
@@ -68,7 +68,7 @@ def key_problems(
 def key_warnings(key: KeyTerms) -> list[str]:
     """What does not stop HedgeLock but should be mended soon, each with what to do."""
     found = []
-    if not key.addresses or ANY_ADDRESS in key.addresses:
+    if ANY_ADDRESS in key.addresses:
         found.append(
             "the key works from every address: bind it to this machine's at Bybit (a bound key also"
             " does not expire after 90 days)"

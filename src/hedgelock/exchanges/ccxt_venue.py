@@ -31,6 +31,8 @@ from hedgelock.ports import Clock
 CLOCK_SAMPLES = 5
 STAMP_SAFETY_MS = 100
 """Requests are stamped this much earlier: 1 s ahead is refused, 5 s behind is not."""
+OFFSET_ABSURD_MS = 86_400_000
+"""A day: whatever says so is no clock, and must not stamp requests."""
 REQUEST_TIMEOUT_S = 5.0
 RECV_WINDOW_MS = 2_000
 """A request that takes longer is refused: "not there" must soon be final, for a loan action that was
@@ -275,9 +277,15 @@ class CcxtVenue:
         offsets = []
         for _ in range(samples):
             before_ms = self._clock.now_ms()
-            venue_ms = await self._dialect.venue_ms(self)
+            try:
+                venue_ms = await self._dialect.venue_ms(self)
+            except BadMessage as error:
+                raise OutcomeUnknown(f"unreadable answer: {error}", code="unreadable") from error
             after_ms = self._clock.now_ms()
-            offsets.append(venue_ms - (before_ms + after_ms) // 2)
+            offset_ms = venue_ms - (before_ms + after_ms) // 2
+            if abs(offset_ms) > OFFSET_ABSURD_MS:
+                raise VenueError(f"its clock is {offset_ms} ms from ours: not believed", code="clock")
+            offsets.append(offset_ms)
         self.offset_ms = sorted(offsets)[len(offsets) // 2]
         self._synced_at_ms = self._clock.monotonic_ms()
         return self.offset_ms
