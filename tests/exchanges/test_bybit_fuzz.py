@@ -1,7 +1,7 @@
 """Spoilt frames and answers by the thousand: BadMessage or VenueError, never a crash or a made-up number.
 
 Seeded and structured: recorded payloads lose fields, swap values, change types and are cut short.
-`HEDGELOCK_FUZZ_SEED` in a failure's message reproduces it.
+A failure names its input and the seed of its run, which reproduces it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,12 @@ from exchanges.spoil import DELETE, leaves
 from exchanges.test_bybit_mutations import made
 from exchanges.test_bybit_payloads import DERIVED, figures, numbers_of
 from hedgelock.errors import BadMessage, VenueError
-from hedgelock.exchanges.bybit import CAPABILITIES, BybitExchange, BybitSettings, simulator_addresses
+from hedgelock.exchanges.bybit import (
+    CAPABILITIES,
+    BybitExchange,
+    BybitSettings,
+    simulator_addresses,
+)
 from hedgelock.exchanges.bybit_channels import Facts, Latest, MarketChannel, PrivateChannel
 from hedgelock.exchanges.transport import HttpAnswer, Socket
 from hedgelock.ports import Clock
@@ -49,6 +54,21 @@ class StillClock:
 
     def monotonic_ms(self) -> float:
         return 0.0
+
+
+class Told:
+    """Notes the input on whatever escapes: the failure then reproduces by hand."""
+
+    def __init__(self, about: str, sent: Any) -> None:
+        self._about = about
+        self._sent = sent
+
+    def __enter__(self) -> None:
+        """Nothing to prepare."""
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        if error is not None:
+            error.add_note(f"{self._about}: {self._sent!r}")
 
 
 def spoil(body: Any, rng: random.Random) -> Any:
@@ -102,17 +122,15 @@ def fuzz_objects(cases: list[Case], rng: random.Random, count: int) -> int:
     readable = 0
     for _ in range(count):
         case = rng.choice(cases)
-        state = rng.getstate()
         body = spoil(case.body, rng)
-        try:
-            got = read(case, body)
-        except BadMessage:
-            continue
-        except BaseException as error:
-            pytest.fail(f"{type(error).__name__}: {error} for {case.name}, rng {hash(state)}: {body!r}")
-        readable += 1
-        strange = unjustified(case, body, got)
-        assert not strange, (case.name, strange, body)
+        with Told(case.name, body):
+            try:
+                got = read(case, body)
+            except BadMessage:
+                continue
+            readable += 1
+            strange = unjustified(case, body, got)
+            assert not strange
     return readable
 
 
@@ -148,11 +166,9 @@ def fuzz_frames(frames: list[Any], rng: random.Random, count: int) -> int:
     for _ in range(count):
         raw = raw_of(spoil(rng.choice(frames), rng), rng)
         before = len(bad)
-        try:
+        with Told("frame", raw):
             market.on_frame(raw)
             private.on_frame(raw)
-        except BaseException as error:
-            pytest.fail(f"{type(error).__name__}: {error} for {raw!r}")
         heard = len(out._items) + len(facts._items)
         told += heard > 0
         assert all(reason for reason in bad[before:])
@@ -173,7 +189,7 @@ class Answers:
     async def request(
         self, method: str, url: str, *, headers: Mapping[str, str], body: bytes | None, timeout_s: float
     ) -> HttpAnswer:
-        path = url.split("?")[0].partition("//")[2].partition("/")[2]
+        path = url.split("?", maxsplit=1)[0].partition("//")[2].partition("/")[2]
         return HttpAnswer(200, {}, self.bodies["/" + path])
 
     async def open_socket(self, url: str, *, timeout_s: float) -> Socket:
@@ -232,12 +248,11 @@ async def fuzz_answers(good: Mapping[str, Any], rng: random.Random, count: int) 
         # Reads that never ask for the spoilt path prove nothing: only those that do are counted.
         for read_it in _that_ask(path, reads):
             done += 1
-            try:
-                await read_it()
-            except VenueError:
-                continue
-            except BaseException as error:
-                pytest.fail(f"{type(error).__name__}: {error} for {path}: {wire.bodies[path]!r}")
+            with Told(path, wire.bodies[path]):
+                try:
+                    await read_it()
+                except VenueError:
+                    continue
             succeeded += 1
         wire.bodies[path] = bodies[path]
     return succeeded
@@ -267,6 +282,11 @@ def frames_of(shared: Path) -> list[Any]:
 
 def run(shared: Path, times: int, seed: int) -> None:
     """All three kinds, `times` × 20,000 inputs."""
+    with Told("seed", seed):
+        _run(shared, times, seed)
+
+
+def _run(shared: Path, times: int, seed: int) -> None:
     cases = [*recorded.cases(shared), *made()]
     kinds = sorted({c.kind for c in cases})
     # Each kind as often as the other, however many recordings there are of it.
