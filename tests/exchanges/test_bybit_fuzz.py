@@ -47,13 +47,17 @@ JUNK: tuple[Any, ...] = (
 
 
 class StillClock:
-    """A clock that stands: nothing here depends on time."""
+    """The wall clock stands; a second passes between two requests, so that none has to wait for room."""
+
+    def __init__(self) -> None:
+        self._asked = 0
 
     def now_ms(self) -> int:
         return 1_760_325_052_731
 
     def monotonic_ms(self) -> float:
-        return 0.0
+        self._asked += 1
+        return self._asked * 1_000.0
 
 
 class Told:
@@ -77,19 +81,20 @@ def spoil(body: Any, rng: random.Random) -> Any:
     for _ in range(rng.randint(1, 3)):
         found = list(leaves(changed))
         if not found:
-            return rng.choice(JUNK[1:])
+            return copy.deepcopy(rng.choice(JUNK[1:]))
         path, value = rng.choice(found)
         node = changed
         cut = rng.randint(1, len(path)) if path else 0
         for step in path[: cut - 1]:
             node = node[step]
         if not path:
-            return rng.choice(JUNK[1:])
+            return copy.deepcopy(rng.choice(JUNK[1:]))
         junk = rng.choice((*JUNK, rng.choice(found)[1], _bent(value, rng)))
         if junk is DELETE:
             del node[path[cut - 1]]
         else:
-            node[path[cut - 1]] = junk
+            # A copy: a later change must not reach into the next input's junk.
+            node[path[cut - 1]] = copy.deepcopy(junk)
     return changed
 
 

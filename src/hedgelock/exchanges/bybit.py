@@ -24,6 +24,7 @@ from hedgelock.domain.execution import Effect, StreamReset, VenueEvent
 from hedgelock.domain.instrument import CollateralTerms, Instrument, category_of
 from hedgelock.errors import BadMessage, VenueError, VenueForbidden, VenueRefused
 from hedgelock.exchanges import bybit_key
+from hedgelock.exchanges.address import Guard
 from hedgelock.exchanges.bybit_channels import Facts, Latest, MarketChannel, OnBad, PrivateChannel
 from hedgelock.exchanges.bybit_dialect import BybitDialect
 from hedgelock.exchanges.bybit_effects import BybitEffects
@@ -109,7 +110,7 @@ class BybitExchange:
         self, account: str, credentials: Credentials, *, addresses: Addresses,
         capabilities: Capabilities, clock: Clock, settings: BybitSettings | None = None,
         transport: Transport | None = None, on_limits: OnLimits | None = None,
-        on_bad: OnBad = _ignore_bad, seed: int | None = None,
+        on_bad: OnBad = _ignore_bad, seed: int | None = None, guard: Guard | None = None,
     ) -> None:
         """Everything that differs between modes is given here.
 
@@ -131,7 +132,7 @@ class BybitExchange:
         self._rng = random.Random(seed)
         self._venue = CcxtVenue(
             "bybit", credentials, base_url=addresses.rest, dialect=BybitDialect(),
-            transport=self._transport, clock=clock, on_limits=on_limits,
+            transport=self._transport, clock=clock, on_limits=on_limits, guard=guard,
         )
         self._effects = BybitEffects(
             self._venue, account=account, clock=clock, capabilities=capabilities
