@@ -159,7 +159,10 @@ def make_exchange(
     return BybitExchange(
         account,
         Credentials(endpoint.api_key.get_secret_value(), endpoint.api_secret.get_secret_value()),
-        addresses=Addresses(endpoint.rest_url, endpoint.ws_public_url, endpoint.ws_private_url),
+        addresses=Addresses(
+            endpoint.rest_url, endpoint.ws_public_url, endpoint.ws_private_url,
+            endpoint.ws_trade_url,
+        ),
         capabilities=CAPABILITIES[mode], clock=clock, settings=own, on_limits=on_limits,
     )
 
