@@ -85,7 +85,11 @@ CAPABILITIES = {
 
 _TAKER, _MAKER, _SPOT = Decimal("0.00055"), Decimal("0.0002"), Decimal("0.001")
 
+CLOCK_MAX_MS = 1_000
+"""Bybit refuses a request stamped 1 s ahead; a machine that is so far off is not to trade real money."""
+
 MODE_SETTINGS = {
+    "live": BybitSettings(offset_max_ms=CLOCK_MAX_MS),
     # Demo trading has neither user/query-api nor fee-rate: VIP 0 fees are assumed there.
     "demo": BybitSettings(
         check_key=False,
@@ -124,8 +128,10 @@ class BybitExchange:
         self.account = account
         self.capabilities = capabilities
         self.bad_messages = 0
-        self.warnings: tuple[str, ...] = ()
+        self.warnings: Sequence[str] = ()
         """What `connect` found that a person should mend soon."""
+        self.dcp_window_s: int | None = None
+        """The venue cancels our orders this long after our sockets are gone; None = it does not."""
         self.sockets: list[SupervisedSocket] = []
         self._addresses = addresses
         self._settings = settings if settings is not None else BybitSettings()
@@ -153,10 +159,17 @@ class BybitExchange:
 
     async def connect(self) -> None:
         """Measure the clock, check the key and the account's mode. VenueForbidden says what to do."""
-        await self._venue.sync_clock()
+        offset_ms, most_ms = await self._venue.sync_clock(), self._settings.offset_max_ms
+        if most_ms is not None and abs(offset_ms) > most_ms:
+            raise VenueForbidden(
+                f"the exchange's clock is {offset_ms} ms from ours, at most {most_ms} are allowed: set"
+                " this machine's clock (timedatectl set-ntp true)", code="clock",
+            )
         if self._settings.check_key:
             await self._read_as("key", self._check_key())
         await self._read_as("account", self._check_account())
+        if self._settings.dcp_window_s:
+            self.dcp_window_s = await bybit_key.arm_dcp(self._venue, self._settings.dcp_window_s)
 
     async def close(self) -> None:
         """Close what this object opened."""
@@ -284,7 +297,7 @@ class BybitExchange:
         out = Facts()
         channel = PrivateChannel(
             self._addresses.ws_private, account=self.account, venue=self._venue, out=out,
-            clock=self._clock, on_bad=self._bad,
+            clock=self._clock, on_bad=self._bad, watched=self.dcp_window_s is not None,
             reset=lambda: StreamReset(account=self.account, ts_seen_ms=self._clock.now_ms()),
         )
         socket = self._socket(channel)

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
+from hedgelock.errors import VenueError
+from hedgelock.exchanges.ccxt_venue import CcxtVenue
 from hedgelock.exchanges.fields import Row
 from hedgelock.ports import Capabilities
 
@@ -15,6 +17,7 @@ ANY_ADDRESS: Final = "*"
 DCP_PRODUCT: Final = "DERIVATIVES"
 DCP_WINDOW_S: Final = 30
 """Long enough for a reconnection, short enough to matter: Bybit takes 3 to 300 s."""
+_NOT_THERE: Final = frozenset({"10005", "10017", "http-404"})
 UNIFIED_2: Final = frozenset({5, 6})
 
 
@@ -100,3 +103,23 @@ def parse_dcp(result: Row) -> int | None:
         if row.text("product") == DCP_PRODUCT:
             return row.integer("timeWindow") if row.text("dcpStatus") == "ON" else None
     return None
+
+
+async def arm_dcp(venue: CcxtVenue, window_s: int) -> int | None:
+    """Bring the account's disconnected-cancel-all to `window_s`; the window in force, None = none.
+
+    Bybit enables it for institutions only; for everybody else this changes nothing.
+    """
+    try:
+        known_s = parse_dcp((await venue.get("/v5/account/query-dcp-info")).result)
+        if known_s is not None and known_s != window_s:
+            await venue.call(
+                "POST", "/v5/order/disconnected-cancel-all",
+                {"product": DCP_PRODUCT, "timeWindow": window_s},
+            )
+            known_s = window_s
+    except VenueError as error:
+        if error.code in _NOT_THERE:
+            return None
+        raise
+    return known_s

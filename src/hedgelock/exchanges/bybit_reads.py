@@ -59,6 +59,10 @@ class BybitSettings(NamedTuple):
     check_key: bool = True
     """Read the key's permissions; off only where the venue has no such endpoint (demo)."""
     refuse_withdrawal_keys: bool = True
+    offset_max_ms: int | None = None
+    """`connect` refuses when the clocks are further apart; None = only told of."""
+    dcp_window_s: int = 0
+    """Arm disconnected-cancel-all with this window where the account allows it; 0 = leave it alone."""
     socket: SocketPolicy = SocketPolicy()
 
 

@@ -73,6 +73,7 @@ class CollectorSource:
         """Bring the metrics up to the collector's own totals."""
         stats = self._collector.stats
         metrics.clock_offset_seconds.set(Decimal(stats.clock_offset_ms) / 1000)
+        metrics.clock_alarms_total.inc(self._since("clock", "", stats.clock_alarms))
         for topic, total in stats.published.items():
             metrics.outputs_total.inc(self._since("published", topic, total), topic=topic)
         for name, total in stats.failures.items():
