@@ -93,6 +93,8 @@ class Venue:
         self.lines: list[LedgerLine] = []
         self.ledger_since: list[int] = []
         self.clock_reads = 0
+        self.offset_ms = 7
+        self.warnings: tuple[str, ...] = ()
 
     async def _read(self, name: str) -> dict[str, Any]:
         self.asked.append((name, CLOCK.now_ms()))
@@ -113,9 +115,9 @@ class Venue:
         """Nothing to close."""
 
     async def clock_offset_ms(self) -> int:
-        """A venue 7 ms ahead."""
+        """A venue 7 ms ahead, unless a test says otherwise."""
         self.clock_reads += 1
-        return 7
+        return self.offset_ms
 
     async def read_wallet(self) -> WalletRead:
         """An empty wallet."""
@@ -350,6 +352,19 @@ async def test_a_refused_timestamp_measures_the_clock() -> None:
         collector.hint()
         await memory.until(lambda: len(memory.bodies(LoanRead)) >= 3)
         assert venue.clock_reads == 2
+
+
+async def test_a_clock_too_far_off_alarms_and_is_watched() -> None:
+    """Beyond 500 ms either way: an alarm, measured again in a minute; within: none, in an hour."""
+    venue, memory = Venue(), Memory()
+    venue.offset_ms = -501
+    policy = CollectorPolicy()
+    async with running(venue, memory, policy=policy) as collector:
+        await memory.until(lambda: full_sets(memory) == 1)
+        assert (collector.clock_offset_ms, collector.stats.clock_alarms) == (-501, 1)
+        assert collector._take_offset(501) == policy.clock_alarm_ms == 60_000
+        assert collector._take_offset(-500) == policy.clock_ms == 3_600_000
+        assert (collector.clock_offset_ms, collector.stats.clock_alarms) == (-500, 2)
 
 
 async def test_a_bug_stops_the_collector_loudly() -> None:
