@@ -68,8 +68,10 @@ class Supervisor:
         self._was_ready = False
         python = (sys.executable, "-m")
         self.children = [Child("engine", (*python, "hedgelock.app"))]
-        if settings.trading_mode is Mode.SIM:
+        if settings.trading_mode in (Mode.SIM, Mode.PAPER):
             self.children.insert(0, Child("simulator", (*python, "hedgelock.simulator")))
+        if settings.trading_mode is Mode.PAPER:
+            self.children.insert(1, Child("feed", (*python, "hedgelock.paper")))
 
     def run(self, on_start: Callable[[], None] = lambda: None) -> int:
         """Until SIGTERM or SIGINT (or `stop`); the exit status. Blocking, main thread."""

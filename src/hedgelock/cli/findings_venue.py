@@ -26,7 +26,7 @@ _OFFSET_FAIL_MS: Final = 900
 
 def examine(settings: Settings) -> list[Finding]:
     """Ask the exchange about every account."""
-    if settings.trading_mode.value == "sim":
+    if settings.trading_mode.value in ("sim", "paper"):
         sim = settings.sim
         if look("SIM__PORT", sim.host, sim.port).owner is not Owner.OURS:
             return [Finding("exchange", SKIP, "the built-in simulator does not run",

@@ -9,7 +9,7 @@ from urllib.parse import parse_qs
 import msgspec
 from aiohttp import web
 
-from hedgelock.simulator import loans
+from hedgelock.simulator import live_feed, loans
 from hedgelock.simulator.money import ZERO, text
 from hedgelock.simulator.rows import order_row
 from hedgelock.simulator.state import Account, Exchange, Row
@@ -20,6 +20,22 @@ if TYPE_CHECKING:
 
 LOOPBACK = frozenset({"127.0.0.1", "::1"})
 CENT = Decimal("0.000001")
+
+
+async def take_feed(carrier: Carrier, request: web.BaseRequest) -> web.Response:
+    """POST /sim/feed: a real market's prices, all or none of them taken."""
+    venue = carrier.venue
+    market = venue.exchange.market
+    if carrier.local_only and request.remote not in LOOPBACK:
+        return _json({"error": "loopback only"}, status=403)
+    if not market.is_live:
+        return _json({"error": "this market plays a script; serve it live to feed it"}, status=409)
+    try:
+        rows = live_feed.parse(await request.read(), market.contracts)
+    except ValueError as error:
+        return _json({"error": str(error)}, status=400)
+    venue.feed(rows, carrier.clock())
+    return _json({"fed": len(rows), "waiting": market.started_ms is None})
 
 
 def answer(carrier: Carrier, request: web.BaseRequest, path: str, query: str) -> web.Response:

@@ -16,6 +16,7 @@ from decimal import Decimal
 
 from hedgelock.simulator.candles import Candles
 from hedgelock.simulator.instruments import Contract
+from hedgelock.simulator.live_feed import AGE_MAX_MS, Fed
 from hedgelock.simulator.money import ZERO
 from hedgelock.simulator.scenarios import Path, Scenario
 
@@ -59,6 +60,9 @@ class Market:
         default_factory=lambda: deque(maxlen=200)
     )
     candles: dict[str, Candles] = field(default_factory=dict)
+    is_live: bool = False  # prices are fed from a real market; the script's are for the start only
+    fed: dict[str, Fed] = field(default_factory=dict)
+    fed_at_ms: dict[str, int] = field(default_factory=dict)
     _noise: dict[str, float] = field(default_factory=dict)
     _dice: dict[str, random.Random] = field(default_factory=dict)
     _settlements_done: int = 0
@@ -87,6 +91,33 @@ class Market:
         if self.started_ms is None:
             self.started_ms = now_ms
 
+    def feed(self, rows: list[Fed], now_ms: int) -> None:
+        """Take over a real market's prices; the first ones start the market."""
+        for row in rows:
+            if row.key not in self.fed:
+                quote = self.quotes[row.key]
+                quote.open_24h = quote.high_24h = quote.low_24h = row.last
+            self.fed[row.key], self.fed_at_ms[row.key] = row, now_ms
+        self._follow_feed()
+        if len(self.fed) == len(self.contracts):
+            self.start(now_ms)
+
+    def is_silent(self, now_ms: int) -> bool:
+        """Whether a live market has no prices, or only old ones: then nothing trades."""
+        if not self.is_live:
+            return False
+        if self.started_ms is None:
+            return True
+        return now_ms - min(self.fed_at_ms.values()) > AGE_MAX_MS
+
+    def _follow_feed(self) -> None:
+        for row in self.fed.values():
+            base = self.contracts[row.key].base
+            if row.rate is not None or base not in self.index:
+                self.index[base] = row.index
+            if row.rate is not None:
+                self.rates[base] = row.rate
+
     def script_ms(self, now_ms: int) -> int:
         """Time on the script, 0 while waiting."""
         if self.started_ms is None:
@@ -99,6 +130,12 @@ class Market:
 
     def next_settlement_ms(self, now_ms: int) -> int:
         """Exchange time of the next funding settlement."""
+        told = [row for row in self.fed.values() if row.rate is not None]
+        if told:
+            # The feed may name a settlement for a while after it has happened.
+            ahead_ms = [row.next_ms for row in told if row.next_ms > self._last_settled_ms]
+            after_ms = self._last_settled_ms + min(row.interval_h for row in told) * HOUR_MS
+            return min(ahead_ms, default=after_ms)
         instants = self.scenario.settlements_s
         if self._settlements_done < len(instants):
             at_ms = math.ceil(instants[self._settlements_done] * 1000 / self.speed)
@@ -154,9 +191,13 @@ class Market:
         at_s = self.script_ms(now_ms) / 1000
         for base, path in self.scenario.funding.items():
             self.rates[base] = Decimal(f"{along(path, at_s):.8f}").normalize() + ZERO
+        self._follow_feed()
 
     def _move_quote(self, quote: Quote, contract: Contract, share: Decimal) -> None:
         """Mark = median(funding basis, moving basis, last); the mid follows the index."""
+        if (fed := self.fed.get(contract.key)) is not None:
+            _overlay(quote, fed, contract)
+            return
         index = self.index[contract.base]
         before = quote.mid_ticks
         quote.index = index
@@ -173,6 +214,18 @@ class Market:
         quote.mark = sorted((by_funding, by_basis, quote.last))[1].quantize(CENT)
         quote.high_24h = max(quote.high_24h, quote.last)
         quote.low_24h = min(quote.low_24h, quote.last)
+
+
+def _overlay(quote: Quote, fed: Fed, contract: Contract) -> None:
+    """The real market's prices; the book stands around its last price."""
+    before = quote.mid_ticks
+    quote.index, quote.mark = fed.index, fed.mark
+    quote.mid_ticks = round(fed.last / contract.tick)
+    quote.last = contract.price(quote.mid_ticks)
+    if quote.mid_ticks != before:
+        quote.tick_direction = "PlusTick" if quote.mid_ticks > before else "MinusTick"
+    quote.high_24h = max(quote.high_24h, quote.last)
+    quote.low_24h = min(quote.low_24h, quote.last)
 
 
 def along(path: Path, at_s: float) -> float:

@@ -105,6 +105,8 @@ class Carrier:
             return web.Response(
                 body=exposition(self.venue).encode(), headers={"Content-Type": CONTENT_TYPE}
             )
+        if path == "/sim/feed" and request.method == "POST":
+            return await control.take_feed(self, request)
         if path == "/healthz" or path.startswith("/sim/"):
             return control.answer(self, request, path, query)
         _, found, tail = path.partition("/v5/")
@@ -232,8 +234,9 @@ class RunningServer:
 async def serve(
     scenario: str | Scenario, *, port: int = PORT, speed: float = 1.0, wait: bool = False,
     seed: int = 1, host: str = "127.0.0.1", limits_factor: int = 1, allow_remote: bool = False,
+    live: bool = False,
 ) -> RunningServer:  # fmt: skip
-    """Serve a scenario; port 0 picks a free one.
+    """Serve a scenario; port 0 picks a free one. `live`: prices are fed, see `live_feed`.
 
     Raises OSError when the port is taken, ValueError for an unknown scenario or a foreign host.
     """
@@ -241,8 +244,10 @@ async def serve(
         raise ValueError(f"the simulator binds loopback addresses only, not {host!r}")
     script = named(scenario) if isinstance(scenario, str) else scenario
     venue = Venue(
-        script, now_ms=wall_ms(), seed=seed, speed=speed, wait=wait, limits_factor=limits_factor
+        script, now_ms=wall_ms(), seed=seed, speed=speed, wait=wait or live,
+        limits_factor=limits_factor,
     )
+    venue.exchange.market.is_live = live
     limits = RateLimits(factor=limits_factor)
     carrier = Carrier(venue, Hub(venue.streams), limits, local_only=not allow_remote)
     runner = web.ServerRunner(web.Server(carrier.handle, access_log=None), shutdown_timeout=1.0)
@@ -278,13 +283,14 @@ def is_loopback(host: str) -> bool:
 def run(
     scenario: str = "demo", *, port: int = PORT, speed: float = 1.0, wait: bool = False,
     seed: int = 1, host: str = "127.0.0.1", limits_factor: int = 1, allow_remote: bool = False,
+    live: bool = False,
 ) -> None:  # fmt: skip
     """Serve until SIGTERM or SIGINT (blocking)."""
 
     async def until_stopped() -> None:
         server = await serve(
             scenario, port=port, speed=speed, wait=wait, seed=seed, host=host,
-            limits_factor=limits_factor, allow_remote=allow_remote,
+            limits_factor=limits_factor, allow_remote=allow_remote, live=live,
         )  # fmt: skip
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()

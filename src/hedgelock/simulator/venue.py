@@ -25,6 +25,7 @@ from hedgelock.simulator import (
 from hedgelock.simulator.faults import Faults, NoFaults
 from hedgelock.simulator.instruments import CONTRACTS
 from hedgelock.simulator.limits import Allowance, Limit, RateLimits
+from hedgelock.simulator.live_feed import Fed
 from hedgelock.simulator.market import HOUR_MS, Market
 from hedgelock.simulator.matching import BUY, SELL
 from hedgelock.simulator.params import Params
@@ -92,6 +93,11 @@ class Venue:
         self.advance(now_ms)
         self.exchange.market.start(now_ms)
 
+    def feed(self, rows: list[Fed], now_ms: int) -> None:
+        """Let a real market move the prices."""
+        self.advance(now_ms)
+        self.exchange.market.feed(rows, now_ms)
+
     def next_event_ms(self) -> int:
         """When `advance` will next have something to do."""
         market, now_ms = self.exchange.market, self.exchange.now_ms
@@ -132,6 +138,8 @@ class Venue:
         if public is None and route is None:
             return self._refuse(Refused(10017, "Route not found."), free)
         try:
+            if method == "POST" and path.startswith("/v5/order/") and x.market.is_silent(x.now_ms):
+                raise Refused(10016, "No prices from the real market.")
             self.faults.before(account or "", method, path, params)
             if public is not None:
                 return Response(0, "OK", public(x, params), x.now_ms, free)
@@ -165,6 +173,8 @@ class Venue:
 
     def _tick(self) -> None:
         x = self.exchange
+        if x.market.is_silent(x.now_ms):
+            return
         x.market.tick(x.now_ms)
         self._recentre_books()
         for key, c in x.contracts.items():
