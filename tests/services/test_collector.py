@@ -33,8 +33,11 @@ from hedgelock.errors import OutcomeUnknown, VenueBusy, VenueError, VenueForbidd
 from hedgelock.exchanges.bybit import CAPABILITIES, BybitExchange, simulator_addresses
 from hedgelock.exchanges.ccxt_venue import Credentials
 from hedgelock.ports import Capabilities, Outgoing
+from hedgelock.services import clock_watch
 from hedgelock.services.collector import Collector, CollectorPolicy
+from hedgelock.services.observe import CollectorSource
 from hedgelock.simulator.server import serve
+from hedgelock.telemetry.metrics import Metrics
 
 CLOCK = SystemClock()
 QUICK = CollectorPolicy(
@@ -354,17 +357,17 @@ async def test_a_refused_timestamp_measures_the_clock() -> None:
         assert venue.clock_reads == 2
 
 
-async def test_a_clock_too_far_off_alarms_and_is_watched() -> None:
-    """Beyond 500 ms either way: an alarm, measured again in a minute; within: none, in an hour."""
+async def test_a_clock_too_far_off_alarms_and_is_measured_again_soon() -> None:
+    """Beyond 500 ms either way: the metric says so and the next measurement is a minute away."""
     venue, memory = Venue(), Memory()
     venue.offset_ms = -501
-    policy = CollectorPolicy()
-    async with running(venue, memory, policy=policy) as collector:
+    async with running(venue, memory) as collector:
         await memory.until(lambda: full_sets(memory) == 1)
-        assert (collector.clock_offset_ms, collector.stats.clock_alarms) == (-501, 1)
-        assert collector._take_offset(501) == policy.clock_alarm_ms == 60_000
-        assert collector._take_offset(-500) == policy.clock_ms == 3_600_000
-        assert (collector.clock_offset_ms, collector.stats.clock_alarms) == (-500, 2)
+        metrics = Metrics("collector")
+        CollectorSource(collector, venue, CLOCK).show(metrics)
+        assert b"clock_is_off 1.0" in metrics.exposition()
+    assert [clock_watch.next_ms(ms, 3_600_000) for ms in (-501, -500, 0, 500, 501)] == [
+        60_000, 3_600_000, 3_600_000, 3_600_000, 60_000]
 
 
 async def test_a_bug_stops_the_collector_loudly() -> None:

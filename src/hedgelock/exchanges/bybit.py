@@ -30,6 +30,7 @@ from hedgelock.exchanges.bybit_dialect import BybitDialect
 from hedgelock.exchanges.bybit_effects import BybitEffects
 from hedgelock.exchanges.bybit_reads import BybitReads, BybitSettings
 from hedgelock.exchanges.bybit_trade import TradeChannel
+from hedgelock.exchanges.bybit_watchdog import cancel_opening
 from hedgelock.exchanges.ccxt_venue import CcxtVenue, Credentials, OnLimits
 from hedgelock.exchanges.stream import Channel, SupervisedSocket
 from hedgelock.exchanges.transport import AiohttpTransport, Transport
@@ -265,6 +266,11 @@ class BybitExchange:
             self._trade.restart = socket.kick
             self._trading = asyncio.create_task(socket.run())
         return await self._effects.perform(effect)
+
+    async def cancel_opening_orders(self) -> tuple[list[str], list[str]]:
+        """Cancel what is ours, open and not reduce-only; (cancelled, failed) client order ids."""
+        work = cancel_opening(self._venue, settle_coins=self._settings.settle_coins)
+        return await self._read_as("orders", work)
 
     # ------------------------------------------------------------ streams
 

@@ -23,6 +23,7 @@ from hedgelock.domain.message import Message
 from hedgelock.domain.registry import Quarantined
 from hedgelock.errors import BusError, VenueError, VenueForbidden
 from hedgelock.ports import Clock, Exchange, Outgoing, Publisher
+from hedgelock.services import clock_watch
 
 _log = structlog.get_logger("collector")
 
@@ -45,9 +46,6 @@ class CollectorPolicy:
     ledger_first_ms: int = 86_400_000
     reference_ms: int = 3_600_000
     clock_ms: int = 3_600_000
-    clock_offset_max_ms: int = 500
-    """Beyond this the clock alarms, and is measured every minute until it is mended."""
-    clock_alarm_ms: int = 60_000
     retry_first_ms: int = 500
     retry_max_ms: int = 5_000
     forbidden_retry_ms: int = 60_000
@@ -68,7 +66,6 @@ class CollectorStats:
     hints: int = 0
     reads: int = 0
     clock_offset_ms: int = 0
-    clock_alarms: int = 0
     connected: bool = False
     tick_seen_ms: dict[str, int] = field(default_factory=dict)
     """Our clock at the newest tick per instrument."""
@@ -413,26 +410,10 @@ class Collector:
         """Measure the clock at the start, every hour, and after a refused timestamp."""
         while True:
             self._clock_due.clear()
-            wait_ms = self._take_offset(await self._exchange.clock_offset_ms())
+            self.stats.clock_offset_ms = await self._exchange.clock_offset_ms()
+            wait_ms = clock_watch.next_ms(self.stats.clock_offset_ms, self._policy.clock_ms)
             try:
                 async with asyncio.timeout(wait_ms / 1000):
                     await self._clock_due.wait()
             except TimeoutError:
                 continue
-
-    def _take_offset(self, offset_ms: int) -> int:
-        """Alarm when the clocks are too far apart; ms until the next measurement."""
-        self.stats.clock_offset_ms = offset_ms
-        policy = self._policy
-        if abs(offset_ms) <= policy.clock_offset_max_ms:
-            return policy.clock_ms
-        self.stats.clock_alarms += 1
-        _log.critical(
-            "clock_offset", account=self._exchange.account, offset_ms=offset_ms,
-            offset_max_ms=policy.clock_offset_max_ms,
-            todo="set this machine's clock: timedatectl set-ntp true",
-        )
-        return policy.clock_alarm_ms
-
-
-__all__ = ["Collector", "CollectorPolicy", "CollectorStats", "LedgerReader"]
