@@ -12,6 +12,7 @@ from hedgelock.cli.listeners import Owner, look
 from hedgelock.clock import SystemClock
 from hedgelock.errors import VenueError, VenueForbidden
 from hedgelock.exchanges.address import LIMIT
+from hedgelock.supervisor import ABANDONED_S
 
 if TYPE_CHECKING:
     from hedgelock.config import Settings
@@ -133,15 +134,16 @@ def _wanted_dcp_s(settings: Settings, name: str) -> int:
 
 def _dcp(window_s: int | None, name: str, *, wanted_s: int) -> Finding:
     """Who cancels resting orders when HedgeLock is gone."""
+    ours = (f"our own watchdog takes back what opens when the engine stays away for {ABANDONED_S:.0f} s"
+            " (hedgelock run)")
     if not wanted_s:
-        return Finding("dead man", OK, f"account {name}: the exchange is not asked to cancel orders"
-                       " when we are gone: it would cancel the protective stop too; every order of"
-                       " ours but that stop ends by itself")
+        return Finding("dead man", OK, f"account {name}: {ours}; the exchange's own switch is left"
+                       " alone, for it would cancel the protective stop too")
     if window_s is None:
-        return Finding("dead man", OK, f"account {name}: the exchange has no disconnect-cancel-all for"
-                       " it (Bybit enables it for institutions); orders of ours end by themselves")
+        return Finding("dead man", OK, f"account {name}: {ours}; the exchange has no switch for it"
+                       " (Bybit enables disconnect-cancel-all for institutions)")
     return Finding("dead man", OK, f"account {name}: the exchange cancels our orders {window_s} s"
-                   " after our last socket is gone")
+                   f" after our last socket is gone; {ours}")
 
 
 def _clock(offset_ms: int, address: str) -> Finding:
