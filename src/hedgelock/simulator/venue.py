@@ -12,24 +12,31 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from decimal import Decimal
+from typing import Any
 
 from hedgelock.simulator import (
     api_account,
+    api_asset,
+    api_borrow,
+    api_fixed_loan,
     api_loan,
     api_market,
+    api_rates,
+    api_reference,
     api_trade,
+    borrowing,
     funding,
     liquidation,
     loans,
 )
 from hedgelock.simulator.faults import Faults, NoFaults
-from hedgelock.simulator.instruments import CONTRACTS
+from hedgelock.simulator.instruments import listed
 from hedgelock.simulator.limits import Allowance, Limit, RateLimits
 from hedgelock.simulator.live_feed import Fed
 from hedgelock.simulator.market import HOUR_MS, Market
 from hedgelock.simulator.matching import BUY, SELL
 from hedgelock.simulator.params import Params
-from hedgelock.simulator.routes import PublicHandler, Route
+from hedgelock.simulator.routes import Envelope, PublicHandler, PublicRoute, Route
 from hedgelock.simulator.scenarios import Scenario
 from hedgelock.simulator.state import Event, Exchange, Refused, Row
 from hedgelock.simulator.streams import Streams
@@ -39,6 +46,7 @@ from hedgelock.simulator.trading import fill_maker
 TICK_MS = 100
 INTEREST_MINUTE_MS = 5 * 60_000  # unified borrowings pay at mm:05
 NEVER_MS = 2**62
+
 
 @dataclass(frozen=True, slots=True)
 class Response:
@@ -50,11 +58,27 @@ class Response:
     time_ms: int
     allowance: Allowance
     ext: Row = field(default_factory=dict)
+    envelope: Envelope = Envelope.FULL
+
+    def body(self) -> Row:
+        """The JSON object that goes over the wire."""
+        whole: Row = {"retCode": self.code, "retMsg": self.message, "result": self.result}
+        if self.envelope is Envelope.BARE:
+            return whole
+        if self.envelope is Envelope.FLAT:
+            rest = dict(self.result)
+            return {**whole, "result": rest.pop("list"), **rest}
+        ext: Any = "{}" if self.envelope is Envelope.EXT_TEXT else self.ext
+        return {**whole, "retExtInfo": ext, "time": self.time_ms}
 
 
-PUBLIC: dict[str, PublicHandler] = {**api_market.PUBLIC, **api_loan.PUBLIC}
+PUBLIC: dict[str, PublicHandler] = {
+    **api_market.PUBLIC, **api_reference.PUBLIC, **api_rates.PUBLIC, **api_fixed_loan.PUBLIC,
+}  # fmt: skip
+PUBLIC_ODD: dict[str, PublicRoute] = {**api_reference.ODD, **api_rates.ODD, **api_fixed_loan.ODD}
 PRIVATE: dict[tuple[str, str], Route] = {
-    **api_account.PRIVATE, **api_trade.PRIVATE, **api_loan.PRIVATE,
+    **api_account.PRIVATE, **api_asset.PRIVATE, **api_trade.PRIVATE, **api_loan.PRIVATE,
+    **api_borrow.PRIVATE, **api_fixed_loan.PRIVATE,
 }  # fmt: skip
 SPOT_ORDER_LIMIT = Limit(20)
 
@@ -72,7 +96,7 @@ class Venue:
         wait: bool = False, tick_ms: int = TICK_MS, limits_factor: int = 1,
         faults: Faults | None = None,
     ) -> None:  # fmt: skip
-        market = Market(scenario, CONTRACTS, seed, speed, None if wait else now_ms)
+        market = Market(scenario, listed(scenario.prices), seed, speed, None if wait else now_ms)
         market.open(now_ms)
         self.exchange = Exchange(scenario, market, now_ms=now_ms)
         self.streams = Streams(self.exchange)
@@ -103,13 +127,17 @@ class Venue:
         market, now_ms = self.exchange.market, self.exchange.now_ms
         waiting = market.started_ms is None
         settlement_ms = NEVER_MS if waiting else market.next_settlement_ms(now_ms)
-        return min(self._next_tick_ms, self._next_hour_ms, self._next_interest_ms, settlement_ms)
+        job_ms = self.exchange.jobs.next_ms() or NEVER_MS
+        return min(
+            self._next_tick_ms, self._next_hour_ms, self._next_interest_ms, settlement_ms, job_ms
+        )
 
     def advance(self, now_ms: int) -> None:
         """Let everything happen that is due by `now_ms`, each at its own instant."""
         x = self.exchange
         while (at_ms := self.next_event_ms()) <= now_ms:
             x.now_ms = at_ms
+            x.jobs.run(at_ms)
             if x.market.settlement_due(at_ms):
                 funding.settle_funding(x, x.market.settle(at_ms))
             if at_ms >= self._next_hour_ms:
@@ -117,7 +145,7 @@ class Venue:
                 loans.charge_interest(x)
             if at_ms >= self._next_interest_ms:
                 self._next_interest_ms += HOUR_MS
-                liquidation.charge_borrowing(x)
+                borrowing.charge_interest(x)
             if at_ms >= self._next_tick_ms:
                 self._next_tick_ms += self._tick_ms
                 self._tick()
@@ -142,7 +170,9 @@ class Venue:
                 raise Refused(10016, "No prices from the real market.")
             self.faults.before(account or "", method, path, params)
             if public is not None:
-                return Response(0, "OK", public(x, params), x.now_ms, free)
+                odd = PUBLIC_ODD.get(path, PublicRoute())
+                result = public(x, params)
+                return Response(0, odd.message, result, x.now_ms, free, envelope=odd.envelope)
             if owner is None or route is None:
                 raise Refused(10003, "API key is invalid.")
             limit, pool = route.limit, path
@@ -151,18 +181,24 @@ class Venue:
             free = self._limits.admit(owner.name, pool, limit, x.now_ms)
             if free.refused:
                 raise Refused(10006, "Too many visits. Exceeded the API Rate Limit.")
-            return Response(0, route.message, route.handler(x, owner, params), x.now_ms, free)
+            result = route.handler(x, owner, params)
+            return Response(0, route.message, result, x.now_ms, free, envelope=route.envelope)
         except Refused as refusal:
-            return self._refuse(refusal, free)
+            wrap = route.envelope if route is not None else Envelope.FULL
+            return self._refuse(refusal, free, wrap)
 
     def drain(self) -> list[Event]:
         """Take the events that have happened since the last call."""
         events, self.exchange.outbox = self.exchange.outbox, []
         return self.faults.pushed(events)
 
-    def _refuse(self, refusal: Refused, allowance: Allowance) -> Response:
-        now_ms = self.exchange.now_ms
-        return Response(refusal.code, refusal.message, {}, now_ms, allowance, refusal.ext)
+    def _refuse(
+        self, refusal: Refused, allowance: Allowance, envelope: Envelope = Envelope.FULL
+    ) -> Response:
+        return Response(
+            refusal.code, refusal.message, refusal.result, self.exchange.now_ms, allowance,
+            refusal.ext, envelope,
+        )  # fmt: skip
 
     def _recentre_books(self) -> None:
         x = self.exchange
