@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Final
 
 import aiohttp
@@ -29,7 +29,6 @@ from hedgelock.errors import ConfigError
 from hedgelock.exchanges.bybit import CAPABILITIES, Addresses, BybitExchange
 from hedgelock.exchanges.ccxt_venue import Credentials
 from hedgelock.ports import Clock
-from hedgelock.simulator.instruments import CONTRACTS
 from hedgelock.simulator.live_feed import Fed
 from hedgelock.telemetry import log
 
@@ -130,7 +129,24 @@ def pusher(session: aiohttp.ClientSession, url: str) -> Push:
     return push
 
 
-async def run(feed_url: str, simulator_url: str, instruments: Iterable[str]) -> None:
+async def wanted(session: aiohttp.ClientSession, url: str) -> list[str]:
+    """The simulator's contracts as the adapter names them; asked until it answers."""
+    while True:
+        try:
+            async with session.get(
+                f"{url}/sim/feed", timeout=aiohttp.ClientTimeout(total=TIMEOUT_S)
+            ) as answer:
+                if answer.status == 200:
+                    keys: list[str] = msgspec.json.decode(await answer.read())["contracts"]
+                    return sorted(key.replace(".", ":", 1) for key in keys)
+                reason = (await answer.text())[:300]
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            reason = str(error) or type(error).__name__
+        _log.warning("simulator_not_there", url=url, reason=reason)
+        await asyncio.sleep(RETRY_S)
+
+
+async def run(feed_url: str, simulator_url: str) -> None:
     """Feed until cancelled."""
     clock = SystemClock()
     source = BybitExchange(
@@ -140,19 +156,14 @@ async def run(feed_url: str, simulator_url: str, instruments: Iterable[str]) -> 
     )
     try:
         async with aiohttp.ClientSession() as session:
-            events = source.market_stream(sorted(instruments))
+            events = source.market_stream(await wanted(session, simulator_url))
             await feed(events, pusher(session, simulator_url), clock)
     finally:
         await source.close()
 
 
-def contracts() -> list[str]:
-    """What the simulator lists, as the adapter names it."""
-    return [key.replace(".", ":", 1) for key in CONTRACTS]
-
-
 async def _until_stopped(feed_url: str, simulator_url: str) -> None:
-    task = asyncio.ensure_future(run(feed_url, simulator_url, contracts()))
+    task = asyncio.ensure_future(run(feed_url, simulator_url))
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, task.cancel)

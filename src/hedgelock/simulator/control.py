@@ -23,13 +23,15 @@ CENT = Decimal("0.000001")
 
 
 async def take_feed(carrier: Carrier, request: web.BaseRequest) -> web.Response:
-    """POST /sim/feed: a real market's prices, all or none of them taken."""
+    """/sim/feed: which contracts want prices (GET), a real market's prices (POST), all or none taken."""
     venue = carrier.venue
     market = venue.exchange.market
     if carrier.local_only and request.remote not in LOOPBACK:
         return _json({"error": "loopback only"}, status=403)
     if not market.is_live:
         return _json({"error": "this market plays a script; serve it live to feed it"}, status=409)
+    if request.method == "GET":
+        return _json({"contracts": list(market.contracts)})
     try:
         rows = live_feed.parse(await request.read(), market.contracts)
     except ValueError as error:

@@ -105,7 +105,7 @@ class Carrier:
             return web.Response(
                 body=exposition(self.venue).encode(), headers={"Content-Type": CONTENT_TYPE}
             )
-        if path == "/sim/feed" and request.method == "POST":
+        if path == "/sim/feed":
             return await control.take_feed(self, request)
         if path == "/healthz" or path.startswith("/sim/"):
             return control.answer(self, request, path, query)
