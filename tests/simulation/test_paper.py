@@ -20,7 +20,8 @@ from hedgelock.simulator.server import RunningServer, serve
 from hedgelock.simulator.venue import Venue
 
 LISTED = {k: c for k, c in CONTRACTS.items() if c.base in SCENARIOS["calm"].prices}
-T0 = 1_700_000_000_000
+T0 = 1_700_002_740_000
+"""A minute before a full hour: settlements lie on the grid of UTC hours."""
 ME = "hedgelock-sim"
 HOUR_MS = 3_600_000
 SELL = {"category": "linear", "symbol": "BTCUSDT", "side": "Sell", "orderType": "Market", "qty": "0.1"}
@@ -106,7 +107,7 @@ def test_funding_settles_once_at_the_real_instant_and_rate(venue: Venue) -> None
     for at_ms in range(T0 + 2_000, soon + 20_000, 10_000):
         venue.feed(fed, at_ms)
         venue.advance(at_ms)
-    paid = [at for at, rates in venue.exchange.market.settled if at > T0 and rates["BTC"]]
+    paid = [at for at, rates in venue.exchange.market.settled if at > T0 and (rates.get("BTC") or rates.get("linear.BTCUSDT"))]
     assert paid == [soon]
     assert venue.exchange.market.next_settlement_ms(soon + 20_000) == soon + HOUR_MS
     venue.feed(rows(rate="0.0005", next_ms=T0 + 3 * HOUR_MS), soon + 21_000)
