@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -12,12 +11,14 @@ from typing import Any
 from hedgelock.simulator.conditions import Conditions
 from hedgelock.simulator.debts import Debt, FixedLoan
 from hedgelock.simulator.instruments import Contract
+from hedgelock.simulator.insurance import Pools
 from hedgelock.simulator.jobs import Jobs
 from hedgelock.simulator.keys import KeyTerms
 from hedgelock.simulator.margin import Exposure, MarginReport, assess
 from hedgelock.simulator.market import Market
 from hedgelock.simulator.matching import BUY, Book
 from hedgelock.simulator.money import ONE, OUTSIDE, ZERO, Ledger, fund, pledged, text, unified
+from hedgelock.simulator.prints import Prints
 from hedgelock.simulator.scenarios import AccountSetup, Scenario
 
 Row = dict[str, Any]
@@ -154,6 +155,8 @@ class Account:
     fees_usd: Decimal = ZERO
     fills: int = 0
     ltv_max: Decimal = ZERO
+    margin_called_ms: int = 0  # since when the loan's LTV is at or above the margin call
+    delayed_since_ms: int = 0  # since when it is at or above the delayed level
     loan_liquidated_ms: int = 0
     margin_liquidated_ms: int = 0
 
@@ -189,11 +192,15 @@ class Exchange:
         self.born = f"{scenario.name}:{market.seed}:{now_ms}"
         self.ledger = Ledger()
         self.conditions = Conditions()
+        self.pools = Pools(self.ledger, market.index)
+        self.pools.open(scenario.insurance)
         self.accounts: dict[str, Account] = {}
         self.by_key: dict[str, Account] = {}
         self.contracts: Mapping[str, Contract] = market.contracts
-        self.books = {key: Book(scenario.book) for key in self.contracts}
-        self.trades: dict[str, deque[Row]] = {key: deque(maxlen=1000) for key in self.contracts}
+        self.books = {
+            key: Book(scenario.books.get(key, scenario.book)) for key in self.contracts
+        }
+        self.trades = {key: Prints(c.symbol, c.symbol_id) for key, c in self.contracts.items()}
         self.outbox: list[Event] = []
         self.wanted: set[tuple[str, str]] = set()  # public (category, topic) with an audience
         self.sequence = 1_000_000
