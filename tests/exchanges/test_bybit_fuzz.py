@@ -10,6 +10,7 @@ import asyncio
 import copy
 import json
 import random
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from pathlib import Path
@@ -22,8 +23,10 @@ from exchanges import recorded
 from exchanges.bybit_stub import KEYS
 from exchanges.recorded import Case, read
 from exchanges.spoil import DELETE, leaves
+from exchanges.test_bybit_effects import SEND
 from exchanges.test_bybit_mutations import made
 from exchanges.test_bybit_payloads import DERIVED, figures, numbers_of
+from hedgelock.domain.execution import OrderAnswer, Outcome
 from hedgelock.errors import BadMessage, VenueError
 from hedgelock.exchanges.bybit import (
     CAPABILITIES,
@@ -32,6 +35,10 @@ from hedgelock.exchanges.bybit import (
     simulator_addresses,
 )
 from hedgelock.exchanges.bybit_channels import Facts, Latest, MarketChannel, PrivateChannel
+from hedgelock.exchanges.bybit_dialect import BybitDialect
+from hedgelock.exchanges.bybit_effects import BybitEffects
+from hedgelock.exchanges.bybit_trade import TradeChannel
+from hedgelock.exchanges.ccxt_venue import CcxtVenue
 from hedgelock.exchanges.transport import HttpAnswer, Socket
 from hedgelock.ports import Clock
 
@@ -273,6 +280,54 @@ def _that_ask(path: str, reads: tuple[Any, ...]) -> Iterator[Any]:
     }.get(path, connect)
 
 
+class Answering:
+    """A trade socket that answers each request at once with a spoilt answer."""
+
+    def __init__(self, good: dict[str, Any], rng: random.Random) -> None:
+        self._good = good
+        self._rng = rng
+        self.channel: TradeChannel | None = None
+        self.said: Any = None
+
+    async def send(self, text: str) -> None:
+        assert self.channel is not None
+        self.said = spoil({**self._good, "reqId": json.loads(text)["reqId"]}, self._rng)
+        self.channel.on_frame(json.dumps(self.said))
+
+    async def receive(self) -> str:
+        raise AssertionError("the channel is handed its frames")
+
+    async def close(self) -> None:
+        """Nothing is open."""
+
+
+async def fuzz_orders(good: dict[str, Any], rng: random.Random, count: int) -> Counter[Outcome]:
+    """Send `count` orders whose answers are spoilt; how each was understood."""
+    clock = StillClock()
+    venue = CcxtVenue(
+        "bybit", KEYS, base_url="http://127.0.0.1:1", dialect=BybitDialect(), clock=clock,
+        transport=Answers({"/v5/market/time": json.dumps(envelope({"timeNano": "1"})).encode()}),
+    )
+    channel = TradeChannel("", venue=venue, clock=clock, on_bad=lambda *_: None, timeout_s=0.0)
+    socket = Answering(good, rng)
+    socket.channel, channel._socket = channel, socket
+    effects = BybitEffects(venue, account="main", clock=clock, capabilities=CAPABILITIES["sim"],
+                           trade=channel)
+    seen: Counter[Outcome] = Counter()
+    for _ in range(count):
+        with Told("answer", socket.said):
+            answer = await effects.perform(SEND)
+            assert isinstance(answer, OrderAnswer)
+            seen[answer.outcome] += 1
+            said = socket.said
+            if answer.outcome is Outcome.ACCEPTED:
+                assert str(said["retCode"]) == "0", "a success that the venue did not state"
+                assert answer.venue_order_id == said["data"]["orderId"] != ""
+            elif answer.outcome is Outcome.REFUSED:
+                assert int(said["retCode"]) != 0, "a refusal that the venue did not state"
+    return seen
+
+
 def frames_of(shared: Path) -> list[Any]:
     """Real and documented frames, and pushes made from good rows."""
     frames: list[Any] = list(recorded.captured(shared))
@@ -305,6 +360,17 @@ def _run(shared: Path, times: int, seed: int) -> None:
 def test_twenty_thousand_spoilt_inputs(shared: Path) -> None:
     """20,000 inputs: only BadMessage and VenueError come out, and no number that was not sent."""
     run(shared, 1, SEED)
+
+
+async def test_a_spoilt_answer_to_an_order_is_in_doubt(shared: Path) -> None:
+    """Over the trade socket: accepted and refused only as the venue states it, otherwise in doubt."""
+    file = shared / "data/payloads/bybit_net/Socket/V5Api/Private/PlaceOrder.json"
+    good = json.loads(file.read_text())["steps"][-1]["json"]
+    assert good["op"] == "order.create"
+    with Told("seed", SEED):
+        seen = await fuzz_orders(good, random.Random(SEED), 1_500)
+    assert seen[Outcome.ACCEPTED] > 200
+    assert seen[Outcome.DOUBTFUL] > 200
 
 
 @pytest.mark.soak

@@ -136,7 +136,8 @@ class Row:
             return value
         if isinstance(value, str) and len(value) <= _INT_DIGITS_MAX:
             digits = value[1:] if value[:1] == "-" else value
-            if digits.isascii() and digits.isdigit():
+            # "-0" and "007" are no venue's numbers: a retCode of "-0" must not pass for success.
+            if digits.isascii() and digits.isdigit() and str(int(value)) == value:
                 return int(value)
         raise self.bad(name, f"expected a whole number, got {_shown(value)}")
 
