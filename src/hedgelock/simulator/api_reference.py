@@ -6,7 +6,7 @@ from decimal import Decimal
 
 from hedgelock.simulator.api_market import category, contract, perpetual
 from hedgelock.simulator.instruments import tier_rows
-from hedgelock.simulator.money import INSURANCE, ZERO, text
+from hedgelock.simulator.money import text
 from hedgelock.simulator.open_interest import open_interest
 from hedgelock.simulator.params import Params, forward, limit, need, optional, whole
 from hedgelock.simulator.routes import Envelope, PublicHandler, PublicRoute
@@ -21,7 +21,6 @@ PERIODS_MS = {
 VOLATILITY_DAYS = ("7", "14", "21", "30", "60", "90", "180", "270")
 VOLATILITY = "0.45"  # options are not simulated: one level for all bases and periods
 VENUES = (("Binance", "0.5"), ("Bybit", "0.3"), ("OKX", "0.2"))
-ADL_THRESHOLD, ADL_RATIO, ADL_STOP_RATIO = "10000", "-0.3", "-0.25"
 PRO_RATES = (("0.00028", "0.0001"), ("0.00025", "0.00005"), ("0.00022", "0.000025"))
 MAKER_REBATES = ("-0.0000075", "-0.000015", "-0.000025")
 
@@ -84,47 +83,18 @@ def account_ratio(x: Exchange, params: Params) -> Row:
     return {"list": rows, "nextPageCursor": ""}
 
 
-def pool(x: Exchange, coin: str) -> Decimal:
-    """What the insurance holds of a coin, ≥ 0."""
-    return max(ZERO, x.ledger.balance(INSURANCE, coin))
-
-
 def insurance(x: Exchange, params: Params) -> Row:
     """GET market/insurance: one pool per settle coin."""
-    wanted, rows = optional(params, "coin"), []
-    for coin, names in _settled(x).items():
-        if wanted in {"", coin}:
-            held = pool(x, coin)
-            rows.append(
-                {
-                    "coin": coin, "symbols": ",".join(names), "balance": text(held),
-                    "value": text(held * x.price(coin)),
-                }
-            )  # fmt: skip
+    rows = x.pools.rows(x.contracts, optional(params, "coin"))
     return {"updatedTime": str(x.now_ms // 60_000 * 60_000), "list": rows}
-
-
-def _settled(x: Exchange) -> dict[str, list[str]]:
-    """Symbols of the perpetuals per settle coin."""
-    found: dict[str, list[str]] = {}
-    for c in x.contracts.values():
-        if not c.is_spot:
-            found.setdefault(c.settle, []).append(c.symbol)
-    return found
 
 
 def adl_alert(x: Exchange, params: Params) -> Row:
     """GET market/adlAlert: how far each contract is from auto-deleveraging."""
     wanted = optional(params, "symbol")
     rows = [
-        {
-            "coin": c.settle, "symbol": c.symbol, "balance": text(pool(x, c.settle)),
-            "maxBalance": "", "insurancePnlRatio": ADL_RATIO, "pnlRatio": "0",
-            "adlTriggerThreshold": ADL_THRESHOLD, "adlStopRatio": ADL_STOP_RATIO,
-        }
-        for c in x.contracts.values()
-        if not c.is_spot and wanted in {"", c.symbol}
-    ]  # fmt: skip
+        x.pools.alert(c) for c in x.contracts.values() if not c.is_spot and wanted in {"", c.symbol}
+    ]
     return {"updatedTime": str(x.now_ms // 60_000 * 60_000), "list": rows}
 
 
