@@ -66,7 +66,7 @@ def environment(folder: Path, **more: str) -> dict[str, str]:
         for name in SERVICES for kind in ("PORT", "METRICS_PORT")
     ]
     ports = free_ports(len(names) + 1)
-    kept = {k: v for k, v in os.environ.items() if k in ("PATH", "HOME", "LANG") or "COV" in k}
+    kept = {k: v for k, v in os.environ.items() if k in ("PATH", "HOME", "LANG", "PYTHONPATH") or "COV" in k}
     return {
         **kept, "DATA_DIR": str(folder / "data"), "SIM__PORT": str(ports.pop()),
         **{name: str(port) for name, port in zip(names, ports, strict=True)}, **more,

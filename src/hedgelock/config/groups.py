@@ -362,6 +362,10 @@ class SimSettings(Group):
     seed: f.Seed = var(1, "Seed of the noise.")
     host: f.Host = var("127.0.0.1", "Address to bind; loopback outside a container.")
     server: f.Host = var("127.0.0.1", "Where the other processes find the simulator.")
+    feed_url: f.WsUrl = var(
+        "wss://stream.bybit.com/v5/public",
+        "MODE=paper: the public stream whose prices move the simulator, up to /v5/public.",
+    )
     port: f.FixedPort = var(8010, "Port of REST, WebSocket and metrics.")
 
 

@@ -22,6 +22,7 @@ from hedgelock.domain.safety import SafetyMode, SafetyState
 from hedgelock.domain.treasury import TreasuryAction, TreasuryConfirmation
 from hedgelock.errors import BusError, Fenced
 from hedgelock.ports import Clock, Exchange
+from hedgelock.services import clock_watch
 from hedgelock.services.collector import Collector
 from hedgelock.services.runner import Runner
 from hedgelock.services.service import Observed
@@ -73,6 +74,7 @@ class CollectorSource:
         """Bring the metrics up to the collector's own totals."""
         stats = self._collector.stats
         metrics.clock_offset_seconds.set(Decimal(stats.clock_offset_ms) / 1000)
+        metrics.clock_is_off.set(int(clock_watch.is_off(stats.clock_offset_ms)))
         for topic, total in stats.published.items():
             metrics.outputs_total.inc(self._since("published", topic, total), topic=topic)
         for name, total in stats.failures.items():
