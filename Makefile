@@ -38,18 +38,21 @@ run: .venv/.run-ready ## the demo: simulator, HedgeLock and an unprotected twin,
 
 # ---------------------------------------------------------------- prove
 
-.PHONY: test test-core soak bench lint types
+.PHONY: test test-core test-containers soak bench lint types
 test: .venv/.dev-ready kafka-setup ## all tests, real Kafka included, and the coverage gates
 	@rm -f .coverage .coverage.*
 	@scripts/with_kafka.sh scripts/run_tests.sh $(WORKERS) $(ARGS)
 	$(PY) scripts/check_coverage.py
 
 test-core: .venv/.dev-ready ## the quick ones: domain, services, architecture; no Kafka
-	$(PY) -m pytest -n $(WORKERS) --dist loadfile -m "not soak and not slow and not kafka" \
+	$(PY) -m pytest -n $(WORKERS) --dist loadfile -m "not soak and not slow and not kafka and not containers" \
 	  tests/domain tests/services tests/architecture tests/telemetry tests/test_config.py $(ARGS)
 
 soak: .venv/.dev-ready kafka-setup ## the long ones: unscaled demo, twenty kills on each bus
 	$(PY) -m pytest -m soak -s -p no:randomly --timeout=0 $(ARGS)
+
+test-containers: .venv/.dev-ready kafka-setup ## build the image and run every service as a container (root, podman)
+	@scripts/test_containers.sh $(ARGS)
 
 bench: .venv/.dev-ready kafka-setup ## speed and memory against their bars, into bench/results.json
 	$(PY) -m bench $(ARGS)

@@ -129,6 +129,10 @@ class Trial:
         """The simulator's address."""
         return f"http://127.0.0.1:{self.env['SIM__PORT']}"
 
+    def at_exchange(self, path: str) -> Any:
+        """A page of the simulator's control."""
+        return get(f"{self.sim}{path}")
+
     def start(self, name: str, *argv: str) -> None:
         """Start a process; its output goes to a file beside the data."""
         with (self.folder / f"{name}.log").open("ab") as log:
@@ -160,7 +164,7 @@ class Trial:
 
     def look(self) -> Moment:
         """Ask the exchange how both accounts stand, and remember it."""
-        state = get(f"{self.sim}/sim/state")
+        state = self.at_exchange("/sim/state")
         moment = Moment(state["script_s"], state["accounts"][OURS], state["accounts"][TWIN])
         self.moments.append(moment)
         return moment
@@ -328,7 +332,7 @@ def read_books(bus: Bus) -> Books:
 def audit(run: Trial, bus: Bus) -> Books:
     """No duplicate order, no lost fill, no double repayment: the bus against the exchange."""
     books = read_books(bus)
-    at_venue = get(f"{run.sim}/sim/orders?account={OURS}")["orders"]
+    at_venue = run.at_exchange(f"/sim/orders?account={OURS}")["orders"]
     forced = [row["createType"] for row in at_venue if not row["orderLinkId"]]
     assert not forced, f"the exchange itself closed positions: {forced}"
     owner = {
@@ -372,7 +376,7 @@ def audited(run: Trial, *, within_s: float = 10) -> Books:
 
 
 def _audit_treasury(run: Trial, books: Books) -> None:
-    ours = get(f"{run.sim}/sim/state")["accounts"][OURS]
+    ours = run.at_exchange("/sim/state")["accounts"][OURS]
     done = [end for end in books.action_ends.values() if end.stage is TreasuryStage.DONE]
     repaid = [end for end in done if end.kind_of is TreasuryKind.REPAY]
     borrowed = [end for end in done if end.kind_of is TreasuryKind.BORROW]
@@ -437,7 +441,7 @@ def assert_story(run: Trial) -> None:
 def assert_on_target(run: Trial, bus: Bus) -> None:
     """The position at the exchange is what the last decision wants, within the band."""
     policy = load({}, env_file=None).policy("main").hedge
-    ours = get(f"{run.sim}/sim/state")["accounts"][OURS]
+    ours = run.at_exchange("/sim/state")["accounts"][OURS]
     sizes = [Decimal(p["size"]) for k, p in ours["positions"].items() if k.startswith("linear")]
     last = [codec.decode(r.value).body for r in bus.read("hedge_decisions")][-1]
     wanted = min(last.target, last.h_cap)
