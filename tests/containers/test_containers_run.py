@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
-from containers.fleet import KAFKA, OURS, Fleet, must, podman
 from trial import Trial, assert_explained, audit, environment
 
-from hedgelock.cli.show import lags
-from hedgelock.topics import TOPICS
+from containers.fleet import KAFKA, OURS, Fleet, must, podman
 
 pytestmark = [pytest.mark.containers, pytest.mark.timeout(300)]
 
@@ -75,22 +74,26 @@ def test_an_order_is_filled_and_explained(fleet: Fleet, run: ContainerTrial) -> 
     order = fleet.until(filled, "a filled order", 90)
 
     def story() -> str:
-        done = podman("exec", "hedger", "hedgelock", "why", order["orderLinkId"])
+        done = podman("exec", "--env=COLUMNS=200", "hedger", "hedgelock", "why", order["orderLinkId"])
         return done.stdout if "filled" in done.stdout else ""
 
     told = fleet.until(story, "its story", 20)
-    for word in ("price", "risk", "decision", "order"):
+    for word in ("price", "funding of", "why CAUTION", "what was ordered", "filled at",
+                 order["orderLinkId"], order["orderId"]):
         assert word in told, told
-    print(f"\n{told}")
 
 
 def test_a_killed_container_comes_back_and_nothing_is_doubled(
     fleet: Fleet, run: ContainerTrial
 ) -> None:
-    """SIGKILL of the executor's container: its restart policy starts it again, the books agree."""
-    must("kill", "--signal=KILL", "trade-executor")
-    fleet.until(lambda: not fleet.state("trade-executor")["Running"], "the kill", 10)
-    must("start", "trade-executor")
+    """SIGKILL in the executor's container: its restart policy starts it again, the books agree."""
+    before = fleet.state("trade-executor")["Pid"]
+    os.kill(before, signal.SIGKILL)
+
+    def is_back() -> bool:
+        return fleet.state("trade-executor")["Pid"] not in (before, 0)
+
+    fleet.until(is_back, "its restart", 20)
     fleet.until(lambda: fleet.is_healthy("trade-executor"), "the executor's return", 60)
     bus = run.bus()
     try:
@@ -122,14 +125,14 @@ def test_sigterm_ends_every_container_with_zero_and_loses_nothing(
     assert fleet.stop("simulator") == 0
 
 
-def test_the_image_holds_no_tools(fleet: Fleet, record_property: Any) -> None:
-    """One image of bounded size, without compiler, shell user or build cache; its size is reported."""
+def test_the_image_holds_no_tools(fleet: Fleet) -> None:
+    """One image of bounded size, without compiler or build leftovers; its size is reported."""
     image = json.loads(must("image", "inspect", "hedgelock:latest"))[0]
     base = json.loads(must("image", "inspect", "docker.io/library/python:3.11-slim-bookworm"))[0]
     size, own = image["Size"], image["Size"] - base["Size"]
-    print(f"\nimage {size / 1e6:.0f} MB, {own / 1e6:.0f} MB of them above the base image; "
-          f"all healthy after {fleet.seconds['up']:.0f} s")
+    sys.stdout.write(f"\nimage {size / 1e6:.0f} MB, {own / 1e6:.0f} MB of them above the base image; "
+                     f"all healthy after {fleet.seconds['up']:.0f} s\n")
     assert size <= IMAGE_BYTES_MAX
     found = must("run", "--rm", "--network=none", "--entrypoint=sh", "hedgelock:latest", "-c",
-                 "command -v gcc cc make git || true; ls -A /build /root/.cache 2>/dev/null || true")
+                 "command -v gcc cc make git; ls -A /build /root/.cache 2>/dev/null; true")
     assert found == ""

@@ -384,7 +384,8 @@ def _audit_treasury(run: Trial, books: Books) -> None:
     assert ours["borrows"] == len(borrowed) , "a borrowing was doubled or lost"
 
 
-_CHAIN = ("market_data", "account_raw", "risk_state", "hedge_trades", "trade_confirmations")
+_CHAIN = ("market_data", "account_raw", "risk_state", "safety_state", "policies", "funding_context",
+          "hedge_trades", "trade_confirmations")
 
 
 def assert_explained(books: Books, bus: Bus) -> None:
