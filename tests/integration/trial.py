@@ -65,7 +65,8 @@ def environment(folder: Path, **more: str) -> dict[str, str]:
         for name in SERVICES for kind in ("PORT", "METRICS_PORT")
     ]
     ports = free_ports(len(names) + 1)
-    kept = {k: v for k, v in os.environ.items() if k in ("PATH", "HOME", "LANG") or "COV" in k}
+    names_kept = ("PATH", "HOME", "LANG", "PYTHONPATH")
+    kept = {k: v for k, v in os.environ.items() if k in names_kept or "COV" in k}
     return {
         **kept, "DATA_DIR": str(folder / "data"), "SIM__PORT": str(ports.pop()),
         **{name: str(port) for name, port in zip(names, ports, strict=True)}, **more,

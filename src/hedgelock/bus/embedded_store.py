@@ -252,9 +252,11 @@ class Store:
                 db.execute("INSERT INTO meta VALUES ('writer', '')")
             meta = dict(db.execute("SELECT name, value FROM meta").fetchall())
             if meta["schema"] != str(SCHEMA_VERSION):
+                older = meta["schema"].isdecimal() and int(meta["schema"]) < SCHEMA_VERSION
+                todo = "type `hedgelock upgrade`" if older else "use the version that wrote it"
                 raise BusError(
                     f"the log {self.path} has layout {meta['schema']}, this HedgeLock writes "
-                    f"{SCHEMA_VERSION}: use the version that wrote it, or another path"
+                    f"{SCHEMA_VERSION}: {todo}, or another path"
                 )
             self.log_id = meta["log_id"]
             # A fresh token per opening: an engine that lost the file unknowingly (its lock file

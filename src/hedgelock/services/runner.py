@@ -75,6 +75,11 @@ class _Stored(msgspec.Struct, frozen=True):
     state: msgspec.Raw
 
 
+def state_in(stored: bytes) -> bytes:
+    """The service's own state in what the changelog keeps. Raises msgspec.DecodeError."""
+    return bytes(msgspec.json.decode(stored, type=_Stored).state)
+
+
 class Runner(Generic[S]):
     """Folds one service over one session."""
 
