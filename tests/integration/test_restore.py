@@ -26,7 +26,7 @@ def at_venue(run: Trial) -> list[dict[str, Any]]:
 def short(run: Trial) -> Decimal:
     """The short held at the exchange, in coins."""
     held = run.at_exchange("/sim/state")["accounts"][OURS]["positions"]
-    return sum((Decimal(p["size"]) for k, p in held.items() if k.startswith("linear")), Decimal(0))
+    return -sum((Decimal(p["size"]) for k, p in held.items() if k.startswith("linear")), Decimal(0))
 
 
 def is_on_target(run: Trial) -> bool:
