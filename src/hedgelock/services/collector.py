@@ -26,6 +26,9 @@ from hedgelock.ports import Clock, Exchange, Outgoing, Publisher
 
 _log = structlog.get_logger("collector")
 
+UNREADABLE_TOPICS_MAX = 100
+"""Topics that `stats.unreadable` counts apart."""
+
 _MONEY_TOPICS = frozenset({"order", "execution", "position", "account_ledger"})
 """Payloads that tell of money; the others are asked for again anyway."""
 
@@ -239,7 +242,10 @@ class Collector:
 
         What may have moved money is read by REST at once. Call on the collector's loop.
         """
-        self.stats.unreadable[topic] = self.stats.unreadable.get(topic, 0) + 1
+        counts = self.stats.unreadable
+        # Topics are the sender's words: only so many names of its choosing are kept.
+        name = topic if topic in counts or len(counts) < UNREADABLE_TOPICS_MAX else "others"
+        counts[name] = counts.get(name, 0) + 1
         now_ms = self._clock.now_ms()
         moves_money = topic in _MONEY_TOPICS
         if moves_money:

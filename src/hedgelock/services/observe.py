@@ -11,9 +11,11 @@ from fastapi import FastAPI
 
 from hedgelock import __version__
 from hedgelock.bus import codec
+from hedgelock.domain.effect import Outcome
 from hedgelock.domain.execution_memory import ExecutionMemory
 from hedgelock.domain.funding import FundingContext, FundingRegime
 from hedgelock.domain.hedging import HedgeDecision
+from hedgelock.domain.market import MarketTick
 from hedgelock.domain.message import Message
 from hedgelock.domain.order import OrderConfirmation, OrderStatus, PlaceOrder
 from hedgelock.domain.policy import Policy
@@ -103,6 +105,7 @@ class Telemetry:
         self._sources: dict[str, CollectorSource] = {}
         self._states: dict[tuple[str, str], object] = {}
         self._troubles: dict[str, str] = {}
+        self._held_shown = 0
 
     def observed(self) -> Observed:
         """Hooks for a runner."""
@@ -119,6 +122,8 @@ class Telemetry:
     def effect(self, kind: str, outcome: str, seconds: float) -> None:
         """An effect was run."""
         self.metrics.effects_total.inc(kind=kind, outcome=outcome)
+        if outcome == Outcome.BUSY.value:
+            self.metrics.rate_limited_total.inc(endpoint=kind)
         self.metrics.effect_seconds.observe(seconds, kind=kind)
 
     def trouble(self, about: str, reason: str) -> None:
@@ -158,6 +163,7 @@ class Telemetry:
 
     def _runner_problems(self, runner: Runner[Any]) -> list[str]:
         self.metrics.partitions_owned.set(len(runner.partitions))
+        self._show_market(runner)
         for account, state in runner.states().items():
             if isinstance(state, ExecutionMemory):
                 self._show_intents(account, state)
@@ -176,6 +182,15 @@ class Telemetry:
                 age = "never seen" if newest is None else f"{(now_ms - newest) / 1e3:.1f} s old"
                 problems.append(f"{topic}: {age}, at most {limit / 1e3:.0f} s allowed")
         return problems
+
+    def _show_market(self, runner: Runner[Any]) -> None:
+        """Prices as the service has them in its table, and how many of them changed nothing."""
+        for instrument, row in list(runner.tables.get("market_data", {}).items()):
+            tick = row.envelope.body
+            if isinstance(tick, MarketTick):
+                self.metrics.mark_price.set(tick.mark_price, instrument=instrument)
+        held, self._held_shown = runner.held_count - self._held_shown, runner.held_count
+        self.metrics.steps_held_total.inc(held)
 
     def _show_intents(self, account: str, memory: ExecutionMemory) -> None:
         """What is under way. A freeze is no matter for `/ready`: the account is still protected."""

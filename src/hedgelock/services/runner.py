@@ -111,6 +111,8 @@ class Runner(Generic[S]):
         self._rounds: collections.deque[tuple[float, float, int]] = collections.deque(maxlen=4_096)
         self.has_acted = False
         """The last round handed over effects."""
+        self.held_count = 0
+        """Ticks that the accounts' hold regions spared a step."""
 
     # ------------------------------------------------------------ what others may call
 
@@ -233,10 +235,10 @@ class Runner(Generic[S]):
         """Accounts that a changed row may concern: everybody not excused by their hold."""
         if isinstance(body, MarketTick):
             mark, index = body.mark_price, body.index_price
-            return [
-                key for key, kept in self._kept.items()
-                if not kept.frozen and not kept.hold.contains(row_key, mark, index)
-            ]
+            awake = [key for key, kept in self._kept.items() if not kept.frozen]
+            moved = [k for k in awake if not self._kept[k].hold.contains(row_key, mark, index)]
+            self.held_count += len(awake) - len(moved)
+            return moved
         if TOPICS[topic].key == "account" and row_key != "*":
             mine = self.service.partition(row_key) in self.partitions
             return [row_key] if mine or row_key in self._kept else []

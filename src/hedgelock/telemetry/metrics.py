@@ -53,7 +53,6 @@ METRICS: dict[str, MetricRow] = {
         _row("histogram", "step_seconds", "seconds", "", "Time to fold one step."),
         _row("histogram", "commit_seconds", "seconds", "", "Time to commit a batch."),
         _row("gauge", "input_age_seconds", "seconds", "topic", "Age of the newest record read."),
-        _row("gauge", "lag_records", "records", "topic partition", "Records still to be read."),
         _row("gauge", "partitions_owned", "partitions", "", "Partitions that are ours."),
         _row("counter", "restores_total", "restores", "", "States restored from the log."),
         _row("counter", "fenced_total", "times", "", "Times another instance took over."),
@@ -63,8 +62,6 @@ METRICS: dict[str, MetricRow] = {
         # the exchange
         _row("counter", "effects_total", "effects", "kind outcome", "Effects run on the exchange."),
         _row("histogram", "effect_seconds", "seconds", "kind", "Time until an effect was known."),
-        _row("histogram", "event_to_order_seconds", "seconds", "",
-             "From the exchange's event to the order sent."),
         _row("counter", "orders_total", "orders", "status", "Orders that reached a status."),
         _row("counter", "fills_total", "fills", "", "Executions seen."),
         _row("counter", "treasury_actions_total", "actions", "kind outcome",
@@ -76,7 +73,7 @@ METRICS: dict[str, MetricRow] = {
         _row("counter", "read_failures_total", "reads", "part",
              "Reads and streams of the exchange that failed; they are tried again."),
         _row("gauge", "clock_offset_seconds", "seconds", "", "Exchange clock minus ours, median."),
-        _row("counter", "rate_limited_total", "requests", "endpoint", "Requests told to wait."),
+        _row("counter", "rate_limited_total", "requests", "endpoint", "Requests that the exchange told to wait."),
         # the account
         _row("gauge", "ltv", "fraction", "account", "Loan-to-value, re-marked; +Inf = no collateral."),
         _row("gauge", "ltv_exchange", "fraction", "account", "Loan-to-value as the exchange says."),
