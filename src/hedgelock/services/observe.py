@@ -106,6 +106,7 @@ class Telemetry:
         self._states: dict[tuple[str, str], object] = {}
         self._troubles: dict[str, str] = {}
         self._held_shown = 0
+        self._raised: set[str] = set()
 
     def observed(self) -> Observed:
         """Hooks for a runner."""
@@ -202,7 +203,7 @@ class Telemetry:
         )
         self.metrics.intents_open.set(len(orders) + len(actions), account=account)
         self.metrics.intents_unknown.set(unknown, account=account)
-        if not self.changed("frozen", account, memory.frozen):
+        if account in self._raised or not self.changed("frozen", account, memory.frozen):
             return
         self.metrics.account_frozen.set(int(bool(memory.frozen)), account=account)
         if memory.frozen:
@@ -222,11 +223,16 @@ class Telemetry:
 
     def _restored(self, partition: int, keys: int) -> None:
         self.metrics.restores_total.inc()
+        for key in self._raised:  # from the log it steps again; if it raises again, it says so again
+            self._states.pop(("frozen", key), None)
+            self.metrics.account_frozen.set(0, account=key)
+        self._raised.clear()
         if keys:
             self._log.info("restored", partition=partition, keys=keys)
 
     def _frozen(self, key: str, reason: str) -> None:
-        self.metrics.account_frozen.set(1, account=key)
+        self._raised.add(key)
+        self.metrics.account_frozen.set(2, account=key)
         self.metrics.quarantined_total.inc(topic="", reason="step_raised")
         self._log.critical("account_frozen", account=key, reason=reason)
 

@@ -57,8 +57,8 @@ METRICS: dict[str, MetricRow] = {
         _row("counter", "restores_total", "restores", "", "States restored from the log."),
         _row("counter", "fenced_total", "times", "", "Times another instance took over."),
         _row("counter", "bus_errors_total", "errors", "", "Commits or polls that failed."),
-        _row("gauge", "account_frozen", "0 or 1", "account",
-             "1 = a step raised twice on one message; the account waits for a person."),
+        _row("gauge", "account_frozen", "code", "account",
+             "1 = opens nothing until reconciled, 2 = a step raised: nothing is done for it at all."),
         # the exchange
         _row("counter", "effects_total", "effects", "kind outcome", "Effects run on the exchange."),
         _row("histogram", "effect_seconds", "seconds", "kind", "Time until an effect was known."),
