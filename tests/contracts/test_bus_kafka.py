@@ -23,6 +23,7 @@ from bus_logs import (
 from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType
 
 from hedgelock.bus.kafka import LOG_IDENTITY, KafkaBus
+from hedgelock.cli.show import lags
 from hedgelock.clock import SystemClock
 from hedgelock.errors import BusError
 from hedgelock.topics import PARTITIONS, TOPICS, Kind, changelog
@@ -192,3 +193,26 @@ def test_closing_in_the_middle_of_a_rebalance_does_not_hang(log: KafkaLog) -> No
         for _ in range(n):  # a little later into the joining each time
             joining.poll(0.004)
         joining.close()
+
+
+def test_lag_counts_records_and_no_commit_markers(log: KafkaLog) -> None:
+    """What each group has still to read, as `hedgelock topics` shows it; a marker is nothing to read."""
+    bus = log.bus()
+    assert isinstance(bus, KafkaBus)
+    risk = bus.open(service="risk-engine", instance="0", inputs=["account_raw"], tables=[])
+    hedger = bus.open(service="hedger", instance="0", inputs=["risk_state"], tables=[])
+    log.publish(fact("a", 1), fact("a", 2))
+    seen = collect(risk, 2)
+    risk.commit([step("a", "s", fact("a", "x", "risk_state"))], {
+        ("account_raw", seen[0].partition): seen[0].offset + 1})
+    (word,) = collect(hedger, 1)
+    hedger.commit([step("a", "s")], {("risk_state", word.partition): word.offset + 1})
+
+    def behind(topic: str) -> dict[str, int]:
+        return lags(bus, topic, bus.ends(topic))
+
+    assert behind("account_raw") == {"risk-engine": 1}
+    assert behind("risk_state") == {"hedger": 0}
+    assert bus.ends("risk_state")[word.partition][1] > word.offset + 1, "no marker: nothing is proved"
+    risk.commit([step("a", "s")], {("account_raw", seen[1].partition): seen[1].offset + 1})
+    assert behind("account_raw") == {"risk-engine": 0}
