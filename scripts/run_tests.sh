@@ -15,9 +15,9 @@ lot() { # NAME WORKERS MARKS [pytest arguments]
     --cov --cov-report= -m "$marks" "$@"
 }
 
-lot timed 1 "timed and not soak and not containers" "$@"
+lot timed 1 "timed and not soak" "$@"
 timed=$?
-lot others "$workers" "not timed and not soak and not containers" "$@"
+lot others "$workers" "not timed and not soak" "$@"
 others=$?
 
 # 5 = nothing selected: the arguments named tests of the other lot only.

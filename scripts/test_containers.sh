@@ -93,4 +93,4 @@ echo "test-containers: built in $((SECONDS - started)) s" >&2
 
 export HEDGELOCK_CONTAINERS=1
 unshare -n bash -c 'ip link set lo up && exec "$@"' bash \
-  .venv/bin/python -m pytest tests/containers -m containers -p no:randomly -s "$@"
+  .venv/bin/python -m pytest tests/containers/stack.py -p no:randomly -s "$@"

@@ -36,8 +36,7 @@ from hedgelock.services import (
     trade_executor,
 )
 from hedgelock.services.host import Host, OnLimits
-from hedgelock.services.runner import state_in
-from hedgelock.services.service import Service
+from hedgelock.services.service import Service, Stored
 from hedgelock.supervisor import REFUSED_EXIT
 from hedgelock.telemetry import log
 
@@ -71,7 +70,7 @@ def unreadable_states(
             found.append((name, key, "no such service any more"))
             continue
         try:
-            services[name].decode_state(state_in(stored))
+            services[name].decode_state(bytes(msgspec.json.decode(stored, type=Stored).state))
         except (msgspec.DecodeError, ValueError) as error:
             found.append((name, key, str(error)))
     return found

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
+from bench.ports import free_port
 from bus_logs import (
     KafkaLog,
     collect,
@@ -27,7 +28,6 @@ from hedgelock.cli.show import lags
 from hedgelock.clock import SystemClock
 from hedgelock.errors import BusError
 from hedgelock.topics import PARTITIONS, TOPICS, Kind, changelog
-from kafka_broker import free_port_pair
 
 pytestmark = pytest.mark.kafka
 
@@ -165,7 +165,7 @@ def test_many_states_are_restored_quickly(log: KafkaLog) -> None:
 
 
 def test_an_absent_broker_is_named() -> None:
-    bus = KafkaBus(f"127.0.0.1:{free_port_pair()}", clock=SystemClock())
+    bus = KafkaBus(f"127.0.0.1:{free_port()}", clock=SystemClock())
     with pytest.raises(BusError, match="KAFKA__BOOTSTRAP_SERVERS"):
         bus.open(service="hedger", instance="1", inputs=["risk_state"], tables=[])
     bus.close()

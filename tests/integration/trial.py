@@ -5,10 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import random
 import re
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -21,6 +19,8 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
+
+from bench.ports import free_ports
 
 from hedgelock.app import SERVICES, folded, open_bus
 from hedgelock.bus import codec
@@ -41,21 +41,6 @@ from hedgelock.services.journal import replay
 OURS, TWIN = "hedgelock-sim", "unprotected-sim"
 POLL_S = 0.05
 HEDGELOCK = str(Path(sys.executable).parent / "hedgelock")
-
-
-_PORTS = iter(random.Random(os.getpid()).sample(range(15_000, 32_000), 17_000))
-"""Below the kernel's own range: a port found free there may be taken by any outgoing connection."""
-
-
-def free_ports(count: int) -> list[int]:
-    """Loopback ports that are free now, each given out once per process."""
-    found: list[int] = []
-    while len(found) < count:
-        port = next(_PORTS)
-        with contextlib.suppress(OSError), socket.socket() as probe:
-            probe.bind(("127.0.0.1", port))
-            found.append(port)
-    return found
 
 
 def environment(folder: Path, **more: str) -> dict[str, str]:

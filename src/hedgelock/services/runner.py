@@ -33,7 +33,7 @@ from hedgelock.services.journal import (
     JournalStep,
     outputs_digest,
 )
-from hedgelock.services.service import Emitted, Input, Observed, Service
+from hedgelock.services.service import Emitted, Input, Observed, Service, Stored
 from hedgelock.services.tables import TableReader, TableRow, digest
 from hedgelock.topics import TOPICS
 
@@ -66,18 +66,6 @@ class _Work:
     quarantined: list[tuple[Record, str]] = field(default_factory=list)
     offsets: dict[tuple[str, int], int] = field(default_factory=dict)
     events: list[tuple[str, Input]] = field(default_factory=list)
-
-
-class _Stored(msgspec.Struct, frozen=True):
-    """What the changelog keeps per account."""
-
-    seq: int
-    state: msgspec.Raw
-
-
-def state_in(stored: bytes) -> bytes:
-    """The service's own state in what the changelog keeps. Raises msgspec.DecodeError."""
-    return bytes(msgspec.json.decode(stored, type=_Stored).state)
 
 
 class Runner(Generic[S]):
@@ -191,7 +179,7 @@ class Runner(Generic[S]):
         self.partitions.add(partition)
         values = self.session.restore(partition)
         for key, value in values.items():
-            stored = msgspec.json.decode(value, type=_Stored)
+            stored = msgspec.json.decode(value, type=Stored)
             state = bytes(stored.state)
             self._kept[key] = _Kept(self.service.decode_state(state), state, stored.seq, Hold())
             work.inputs[key].append(self._made(key, Restored(now_ms=now_ms)))
@@ -367,7 +355,7 @@ class Runner(Generic[S]):
         journal, rows = self._journal(
             key, before, after, now_ms=now_ms, inputs=inputs[:folded], reader=reader, bodies=bodies
         )
-        stored = _json.encode(_Stored(after.seq, msgspec.Raw(after.value)))
+        stored = _json.encode(Stored(after.seq, msgspec.Raw(after.value)))
         return after, StepRecord(
             self.service.partition(key), key, stored, tuple(out), journal, rows, bool(effects)
         )

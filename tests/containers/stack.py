@@ -1,4 +1,8 @@
-"""The image and docker-compose.yml, really run: every service a container, on a real Kafka."""
+"""The image and docker-compose.yml, really run: every service a container, on a real Kafka.
+
+Not named `test_…`, so that only `make test-containers` (scripts/test_containers.sh) runs it: it needs
+root, podman and the image.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +18,7 @@ from trial import Trial, assert_explained, audit, environment
 
 from containers.fleet import KAFKA, OURS, Fleet, must, podman
 
-pytestmark = [pytest.mark.containers, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.timeout(300)
 
 IMAGE_BYTES_MAX = 700_000_000
 """Base image included; see `test_the_image_holds_no_tools`."""
