@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import shutil
@@ -220,8 +221,11 @@ def test_every_group_of_tests_is_in_make_test() -> None:
     )
     assert "scripts/run_tests.sh" in done.stdout
     script = (ROOT / "scripts" / "run_tests.sh").read_text("utf-8")
-    lots = [row.split('"')[-4] for row in script.splitlines() if row.startswith("lot ")]
-    assert lots == ["timed and not soak", "not timed and not soak"]
+    lots = re.findall(r'"([a-z ]+ not soak)"', script)
+    # Every test that is no soak test is in exactly one lot, whatever marks it has.
+    for timed, kafka in itertools.product((False, True), repeat=2):
+        marks = {"timed": timed, "kafka": kafka, "soak": False}
+        assert [eval(lot, {}, marks) for lot in lots].count(True) == 1, (marks, lots)
     assert "-m pytest tests" not in script
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
     assert "-m 'not soak'" in project["tool"]["pytest"]["ini_options"]["addopts"]
