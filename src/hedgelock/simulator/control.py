@@ -73,7 +73,7 @@ def state(venue: Venue) -> Row:
         "next_settlement_ms": market.next_settlement_ms(x.now_ms),
         "tick": venue.streams.ticks,
         "index": {base: text(price) for base, price in market.index.items()},
-        "funding_rate": {base: text(rate) for base, rate in market.rates.items()},
+        "funding_rate": {base: text(rate) for base, rate in market.rates(x.now_ms).items()},
         "accounts": {name: account_state(x, a) for name, a in x.accounts.items()},
     }
 

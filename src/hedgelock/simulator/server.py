@@ -156,21 +156,18 @@ class Carrier:
 
     def _envelope(self, reply: Response | None, refusal: Refused | None) -> web.Response:
         now_ms = self.clock()
+        whole: Row
         if reply is None:
             code, message = (refusal.code, refusal.message) if refusal else (10016, "")
-            result: Row = {}
-            ext: Row = {}
+            whole = {
+                "retCode": code, "retMsg": message, "result": {}, "retExtInfo": {}, "time": now_ms,
+            }  # fmt: skip
             limit, left, reset = 600, 599, now_ms
         else:
-            code, message, result, ext = reply.code, reply.message, reply.result, reply.ext
             now_ms, allowance = reply.time_ms, reply.allowance
             limit, left, reset = allowance.limit, allowance.left, allowance.reset_ms
-        body = msgspec.json.encode(
-            {
-                "retCode": code, "retMsg": message, "result": result, "retExtInfo": ext,
-                "time": now_ms,
-            }
-        )  # fmt: skip
+            whole = reply.body()
+        body = msgspec.json.encode(whole)
         headers = {
             "X-Bapi-Limit": str(limit),
             "X-Bapi-Limit-Status": str(left),

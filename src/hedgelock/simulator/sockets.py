@@ -252,7 +252,7 @@ class Socket:
                     return "Request not authorized"
                 if topic not in PRIVATE_TOPICS:
                     return f"Invalid topic: {topic}"
-            elif self._carrier.venue.streams.contract(self.category, topic) is None:
+            elif not self._carrier.venue.streams.known(self.category, topic):
                 return f"error:handler not found,topic:{topic}"
         return ""
 

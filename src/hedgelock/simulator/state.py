@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
-from hedgelock.simulator.instruments import CONTRACTS, Contract
+from hedgelock.simulator.conditions import Conditions
+from hedgelock.simulator.debts import Debt, FixedLoan
+from hedgelock.simulator.instruments import Contract
+from hedgelock.simulator.insurance import Pools
+from hedgelock.simulator.jobs import Jobs
+from hedgelock.simulator.keys import KeyTerms
 from hedgelock.simulator.margin import Exposure, MarginReport, assess
 from hedgelock.simulator.market import Market
 from hedgelock.simulator.matching import BUY, Book
 from hedgelock.simulator.money import ONE, OUTSIDE, ZERO, Ledger, fund, pledged, text, unified
+from hedgelock.simulator.prints import Prints
 from hedgelock.simulator.scenarios import AccountSetup, Scenario
 
 Row = dict[str, Any]
@@ -23,11 +28,14 @@ OPEN_STATUSES = frozenset({"New", "PartiallyFilled"})
 class Refused(Exception):
     """A request that the exchange answers with an error code; nothing was changed."""
 
-    def __init__(self, code: int, message: str, *, ext: Row | None = None) -> None:
+    def __init__(
+        self, code: int, message: str, *, ext: Row | None = None, result: Row | None = None
+    ) -> None:
         super().__init__(code, message)
         self.code = code
         self.message = message
         self.ext = ext or {}
+        self.result = result or {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,19 +120,6 @@ class Order:
 
 
 @dataclass(slots=True)
-class Debt:
-    """A flexible loan in one coin."""
-
-    principal: Decimal = ZERO
-    interest: Decimal = ZERO
-
-    @property
-    def total(self) -> Decimal:
-        """What must be repaid."""
-        return self.principal + self.interest
-
-
-@dataclass(slots=True)
 class Account:
     """One account; balances live in the ledger under its pockets' names."""
 
@@ -132,6 +127,7 @@ class Account:
     key: str
     secret: str
     uid: int
+    terms: KeyTerms = field(default_factory=KeyTerms)
     positions: dict[str, Position] = field(default_factory=dict)
     orders: list[Order] = field(default_factory=list)
     by_id: dict[str, Order] = field(default_factory=dict)
@@ -145,9 +141,22 @@ class Account:
     repayments: list[Row] = field(default_factory=list)
     adjustments: list[Row] = field(default_factory=list)
     uta_interest: dict[str, Decimal] = field(default_factory=dict)
+    owed: dict[str, Decimal] = field(default_factory=dict)  # borrowed by hand, unified pocket
+    borrow_hours: list[Row] = field(default_factory=list)  # rows of account/borrow-history
+    idle: set[str] = field(default_factory=set)  # coins switched off as collateral
+    auto_repay: dict[str, str] = field(default_factory=dict)
+    spot_margin: bool = True
+    spot_leverage: Decimal = Decimal(10)
+    fixed_loans: list[FixedLoan] = field(default_factory=list)
+    fixed_orders: list[Row] = field(default_factory=list)
+    fixed_repayments: list[Row] = field(default_factory=list)
+    fixed_renewals: list[Row] = field(default_factory=list)
+    loan_busy: bool = False  # a loan action is being processed
     fees_usd: Decimal = ZERO
     fills: int = 0
     ltv_max: Decimal = ZERO
+    margin_called_ms: int = 0  # since when the loan's LTV is at or above the margin call
+    delayed_since_ms: int = 0  # since when it is at or above the delayed level
     loan_liquidated_ms: int = 0
     margin_liquidated_ms: int = 0
 
@@ -166,6 +175,11 @@ class Account:
         """Ledger holder of the loan's collateral."""
         return pledged(self.name)
 
+    @property
+    def transit(self) -> str:
+        """Ledger holder of what is on its way between the pockets."""
+        return f"{self.name}/TRANSIT"
+
 
 class Exchange:
     """What every operation of the exchange reads and changes. No I/O, no clock of its own."""
@@ -177,15 +191,24 @@ class Exchange:
         self.received_ns = 0
         self.born = f"{scenario.name}:{market.seed}:{now_ms}"
         self.ledger = Ledger()
+        self.conditions = Conditions()
+        self.pools = Pools(self.ledger, market.index)
+        self.pools.open(scenario.insurance)
         self.accounts: dict[str, Account] = {}
         self.by_key: dict[str, Account] = {}
-        self.contracts: Mapping[str, Contract] = CONTRACTS
-        self.books = {key: Book(scenario.book) for key in CONTRACTS}
-        self.trades: dict[str, deque[Row]] = {key: deque(maxlen=1000) for key in CONTRACTS}
+        self.contracts: Mapping[str, Contract] = market.contracts
+        self.books = {
+            key: Book(scenario.books.get(key, scenario.book)) for key in self.contracts
+        }
+        self.trades = {key: Prints(c.symbol, c.symbol_id) for key, c in self.contracts.items()}
         self.outbox: list[Event] = []
         self.wanted: set[tuple[str, str]] = set()  # public (category, topic) with an audience
         self.sequence = 1_000_000
+        self.loan_pool: dict[str, Decimal] = {}  # coins left to lend; absent = no limit
+        self.loan_processing_ms = 0  # loan actions stay "processing" for so long
+        self.transfer_processing_ms = 0  # transfers stay PENDING for so long
         self._serial = 0
+        self.jobs = Jobs()
 
     def serial(self) -> int:
         """Next serial number."""
@@ -202,6 +225,10 @@ class Exchange:
         """Next cross sequence; orders fills against positions."""
         self.sequence += 1
         return self.sequence
+
+    def later(self, delay_ms: int, action: Callable[[], None]) -> None:
+        """Run `action` in `delay_ms` of exchange time; at once for 0."""
+        self.jobs.add(self.now_ms, delay_ms, action)
 
     def add_account(self, setup: AccountSetup) -> Account:
         """Open an account and deposit its pockets."""
@@ -221,6 +248,11 @@ class Exchange:
     def price(self, coin: str) -> Decimal:
         """USD per coin; dollars and their tokens count as 1."""
         return self.market.index.get(coin, ONE)
+
+    @property
+    def coins(self) -> list[str]:
+        """Every coin that can be held, by name."""
+        return sorted({"USDC", "USDT", *self.market.index})
 
     def prices(self) -> dict[str, Decimal]:
         """USD per coin for every coin that can be held."""
@@ -266,6 +298,8 @@ class Exchange:
             self.exposures(account, extra),
             prices=self.prices(),
             terms=self.scenario.margin,
+            owed=account.owed,
+            idle=account.idle,
         )
 
     def emit(self, topic: str, account: Account, rows: list[Row]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 
+from hedgelock.simulator.collateral import is_collateral
 from hedgelock.simulator.instruments import Contract
 from hedgelock.simulator.margin import Exposure
 from hedgelock.simulator.matching import BUY, SELL, Match
@@ -40,6 +41,7 @@ def submit(x: Exchange, account: Account, order: Order) -> None:
         _check_coins(x, account, order)
     elif not order.reduce_only:
         _check_margin(x, account, order)
+    _check_listing(x, order)
     account.orders.append(order)
     account.by_id[order.order_id] = order
     if order.link:
@@ -47,7 +49,18 @@ def submit(x: Exchange, account: Account, order: Order) -> None:
     _execute(x, account, order)
 
 
+def _check_listing(x: Exchange, order: Order) -> None:
+    key = order.contract.key
+    if key in x.conditions.delisted:
+        raise Refused(110074, "This contract is not live")
+    if key in x.conditions.reduce_only and not order.reduce_only:
+        raise Refused(30228, "No new positions during delisting.")
+
+
 def _check_margin(x: Exchange, account: Account, order: Order) -> None:
+    c = order.contract
+    if c.is_inverse and not is_collateral(x, account, c.settle):
+        raise Refused(110101, "Inverse contracts need the settlement asset enabled as collateral.")
     before, after = x.report(account), x.report(account, order)
     if after.available < 0 and after.initial > before.initial:
         raise Refused(110007, "ab not enough for new order")
@@ -134,7 +147,7 @@ def apply(
     c = order.contract
     qty = c.qty(lots)
     value = grain(c.value(qty, price))
-    rate = c.maker_rate if maker else c.taker_rate
+    rate = ZERO if kind == "AdlTrade" else c.maker_rate if maker else c.taker_rate
     order.filled_lots += lots
     order.filled_value += value
     order.updated_ms = x.now_ms
@@ -157,7 +170,7 @@ def apply(
         _charge(x, account, order, c.settle, fee)
         extra["feeCurrency"] = c.settle
         row = execution_row(x, order, qty=qty, price=price, value=value, fee=fee, **extra)
-        log_kind = "LIQUIDATION" if kind == "BustTrade" else "TRADE"
+        log_kind = {"BustTrade": "LIQUIDATION", "AdlTrade": "ADL"}.get(kind, "TRADE")
         _log(x, account, row, coin=c.settle, kind=log_kind, cash_flow=pnl, fee=fee)
         account.executions.append(row)
         return row

@@ -10,34 +10,46 @@ Same scenario, seed, start and requests → same responses and the same events.
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, field
 from decimal import Decimal
+from typing import Any
 
 from hedgelock.simulator import (
     api_account,
+    api_asset,
+    api_borrow,
+    api_fixed_loan,
     api_loan,
     api_market,
+    api_rates,
+    api_reference,
     api_trade,
+    borrowing,
     funding,
-    liquidation,
     loans,
+    premium,
 )
+from hedgelock.simulator.deeds import Agenda
 from hedgelock.simulator.faults import Faults, NoFaults
-from hedgelock.simulator.instruments import CONTRACTS
+from hedgelock.simulator.instruments import listed
 from hedgelock.simulator.limits import Allowance, Limit, RateLimits
 from hedgelock.simulator.market import HOUR_MS, Market
 from hedgelock.simulator.matching import BUY, SELL
 from hedgelock.simulator.params import Params
-from hedgelock.simulator.routes import PublicHandler, Route
+from hedgelock.simulator.routes import Envelope, PublicHandler, PublicRoute, Route
 from hedgelock.simulator.scenarios import Scenario
-from hedgelock.simulator.state import Event, Exchange, Refused, Row
+from hedgelock.simulator.state import Account, Event, Exchange, Refused, Row
 from hedgelock.simulator.streams import Streams
 from hedgelock.simulator.tape import print_trade
 from hedgelock.simulator.trading import fill_maker
+from hedgelock.simulator.watch import Watch
 
 TICK_MS = 100
+LEAST_TRADE = Decimal("0.001")
 INTEREST_MINUTE_MS = 5 * 60_000  # unified borrowings pay at mm:05
 NEVER_MS = 2**62
+
 
 @dataclass(frozen=True, slots=True)
 class Response:
@@ -49,11 +61,27 @@ class Response:
     time_ms: int
     allowance: Allowance
     ext: Row = field(default_factory=dict)
+    envelope: Envelope = Envelope.FULL
+
+    def body(self) -> Row:
+        """The JSON object that goes over the wire."""
+        whole: Row = {"retCode": self.code, "retMsg": self.message, "result": self.result}
+        if self.envelope is Envelope.BARE:
+            return whole
+        if self.envelope is Envelope.FLAT:
+            rest = dict(self.result)
+            return {**whole, "result": rest.pop("list"), **rest}
+        ext: Any = "{}" if self.envelope is Envelope.EXT_TEXT else self.ext
+        return {**whole, "retExtInfo": ext, "time": self.time_ms}
 
 
-PUBLIC: dict[str, PublicHandler] = {**api_market.PUBLIC, **api_loan.PUBLIC}
+PUBLIC: dict[str, PublicHandler] = {
+    **api_market.PUBLIC, **api_reference.PUBLIC, **api_rates.PUBLIC, **api_fixed_loan.PUBLIC,
+}  # fmt: skip
+PUBLIC_ODD: dict[str, PublicRoute] = {**api_reference.ODD, **api_rates.ODD, **api_fixed_loan.ODD}
 PRIVATE: dict[tuple[str, str], Route] = {
-    **api_account.PRIVATE, **api_trade.PRIVATE, **api_loan.PRIVATE,
+    **api_account.PRIVATE, **api_asset.PRIVATE, **api_trade.PRIVATE, **api_loan.PRIVATE,
+    **api_borrow.PRIVATE, **api_fixed_loan.PRIVATE,
 }  # fmt: skip
 SPOT_ORDER_LIMIT = Limit(20)
 
@@ -71,7 +99,9 @@ class Venue:
         wait: bool = False, tick_ms: int = TICK_MS, limits_factor: int = 1,
         faults: Faults | None = None,
     ) -> None:  # fmt: skip
-        market = Market(scenario, CONTRACTS, seed, speed, None if wait else now_ms)
+        market = Market(
+            scenario, listed(scenario.prices), seed, speed, None if wait else now_ms, tick_ms
+        )  # fmt: skip
         market.open(now_ms)
         self.exchange = Exchange(scenario, market, now_ms=now_ms)
         self.streams = Streams(self.exchange)
@@ -82,8 +112,14 @@ class Venue:
         self._next_hour_ms = (now_ms // HOUR_MS + 1) * HOUR_MS
         shifted = (now_ms - INTEREST_MINUTE_MS) // HOUR_MS + 1
         self._next_interest_ms = shifted * HOUR_MS + INTEREST_MINUTE_MS
+        self._sample_ms = max(tick_ms, round(premium.SAMPLE_MS / speed))
+        self._next_sample_ms = (now_ms // self._sample_ms + 1) * self._sample_ms
         for setup in scenario.accounts:
             self.exchange.add_account(setup)
+        self.watch = Watch(self.exchange)
+        self.agenda = Agenda(self.exchange, self._place)
+        for deed in scenario.deeds:
+            self.agenda.add(deed)
         self._recentre_books()
         self._trade_among_others()
 
@@ -94,24 +130,29 @@ class Venue:
 
     def next_event_ms(self) -> int:
         """When `advance` will next have something to do."""
-        market, now_ms = self.exchange.market, self.exchange.now_ms
-        waiting = market.started_ms is None
-        settlement_ms = NEVER_MS if waiting else market.next_settlement_ms(now_ms)
-        return min(self._next_tick_ms, self._next_hour_ms, self._next_interest_ms, settlement_ms)
+        market, jobs = self.exchange.market, self.exchange.jobs
+        return min(
+            self._next_tick_ms, self._next_hour_ms, self._next_interest_ms, market.due_ms,
+            self.agenda.next_ms(), jobs.next_ms() or NEVER_MS,
+        )
 
     def advance(self, now_ms: int) -> None:
         """Let everything happen that is due by `now_ms`, each at its own instant."""
         x = self.exchange
         while (at_ms := self.next_event_ms()) <= now_ms:
-            x.now_ms = at_ms
-            if x.market.settlement_due(at_ms):
+            x.now_ms = max(x.now_ms, at_ms)  # a deed added late may lie in the past
+            x.jobs.run(at_ms)
+            if self.agenda.waiting and self.agenda.run():
+                self.watch.reset()
+            if x.market.due_ms <= at_ms:
                 funding.settle_funding(x, x.market.settle(at_ms))
             if at_ms >= self._next_hour_ms:
                 self._next_hour_ms += HOUR_MS
                 loans.charge_interest(x)
+                x.pools.record()
             if at_ms >= self._next_interest_ms:
                 self._next_interest_ms += HOUR_MS
-                liquidation.charge_borrowing(x)
+                borrowing.charge_interest(x)
             if at_ms >= self._next_tick_ms:
                 self._next_tick_ms += self._tick_ms
                 self._tick()
@@ -134,34 +175,51 @@ class Venue:
         try:
             self.faults.before(account or "", method, path, params)
             if public is not None:
-                return Response(0, "OK", public(x, params), x.now_ms, free)
+                odd = PUBLIC_ODD.get(path, PublicRoute())
+                result = public(x, params)
+                return Response(0, odd.message, result, x.now_ms, free, envelope=odd.envelope)
             if owner is None or route is None:
                 raise Refused(10003, "API key is invalid.")
+            if method == "POST" and x.conditions.maintenance:
+                raise Refused(10016, "Service is restarting, please try again later.")
             limit, pool = route.limit, path
             if path.startswith("/v5/order/") and params.get("category") == "spot":
                 limit, pool = max(limit, SPOT_ORDER_LIMIT, key=lambda m: m.count), f"{path}:spot"
             free = self._limits.admit(owner.name, pool, limit, x.now_ms)
             if free.refused:
                 raise Refused(10006, "Too many visits. Exceeded the API Rate Limit.")
-            return Response(0, route.message, route.handler(x, owner, params), x.now_ms, free)
+            result = route.handler(x, owner, params)
+            return Response(0, route.message, result, x.now_ms, free, envelope=route.envelope)
         except Refused as refusal:
-            return self._refuse(refusal, free)
+            wrap = route.envelope if route is not None else Envelope.FULL
+            return self._refuse(refusal, free, wrap)
 
     def drain(self) -> list[Event]:
         """Take the events that have happened since the last call."""
         events, self.exchange.outbox = self.exchange.outbox, []
         return self.faults.pushed(events)
 
-    def _refuse(self, refusal: Refused, allowance: Allowance) -> Response:
-        now_ms = self.exchange.now_ms
-        return Response(refusal.code, refusal.message, {}, now_ms, allowance, refusal.ext)
+    def _refuse(
+        self, refusal: Refused, allowance: Allowance, envelope: Envelope = Envelope.FULL
+    ) -> Response:
+        return Response(
+            refusal.code, refusal.message, refusal.result, self.exchange.now_ms, allowance,
+            refusal.ext, envelope,
+        )  # fmt: skip
+
+    def _place(self, account: Account, path: str, params: Params) -> None:
+        """Serve a POST that a person makes in the exchange's own app, unlimited; or not at all."""
+        with contextlib.suppress(Refused):
+            PRIVATE["POST", path].handler(self.exchange, account, params)
 
     def _recentre_books(self) -> None:
         x = self.exchange
-        for key, c in x.contracts.items():
-            quote, notional = x.market.quotes[key], x.scenario.book.level_notional
+        for key, line in x.market.lines.items():
+            c, quote = line.contract, line.quote
             per_lot = c.lot if c.is_inverse else c.lot * quote.index
-            x.books[key].recentre(mid_ticks=quote.mid_ticks, best_lots=int(notional / per_lot))
+            book = x.books[key]
+            best_lots = int(book.shape.level_notional / per_lot)
+            book.recentre(mid_ticks=quote.mid_ticks, best_lots=best_lots)
 
     def _tick(self) -> None:
         x = self.exchange
@@ -169,25 +227,28 @@ class Venue:
         self._recentre_books()
         for key, c in x.contracts.items():
             for match in x.books[key].sweep():
+                taker = SELL if _side(x, match.maker) == BUY else BUY
                 fill_maker(x, c, match)
-                taker = SELL if match.maker in _buyers(x) else BUY
                 print_trade(x, c, side=taker, price=c.price(match.ticks), qty=c.qty(match.lots))
         self._trade_among_others()
-        for account in x.accounts.values():
-            loans.liquidate(x, account)
-            liquidation.liquidate_margin(x, account)
+        if x.now_ms >= self._next_sample_ms:
+            self._next_sample_ms = (x.now_ms // self._sample_ms + 1) * self._sample_ms
+            premium.sample(x)
+        self.watch.tick()
         self.streams.tick()
 
     def _trade_among_others(self) -> None:
         """One trade per contract and tick that concerns no account, so that the tape lives."""
         x = self.exchange
-        for key, c in x.contracts.items():
-            quote = x.market.quotes[key]
+        step = x.now_ms // self._tick_ms * 7919
+        for line in x.market.lines.values():
+            c, quote = line.contract, line.quote
             side = BUY if quote.tick_direction.startswith("Plus") else SELL
-            lots = 1 + (x.now_ms // self._tick_ms * 7919 + quote.mid_ticks) % 97
-            lot = max(c.lot, Decimal("0.001"))
-            print_trade(x, c, side=side, price=quote.last, qty=lot * lots)
+            lots = 1 + (step + quote.mid_ticks) % 97
+            print_trade(x, c, side=side, price=quote.last, qty=max(c.lot, LEAST_TRADE) * lots)
 
 
-def _buyers(x: Exchange) -> set[str]:
-    return {o.order_id for a in x.accounts.values() for o in a.orders[-50:] if o.side == BUY}
+def _side(x: Exchange, order_id: str | None) -> str:
+    """Side of an open order."""
+    found = (a.by_id.get(order_id or "") for a in x.accounts.values())
+    return next((o.side for o in found if o is not None), SELL)
