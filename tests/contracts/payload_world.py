@@ -104,6 +104,7 @@ TOPICS = {
 def build() -> World:
     """Play everything once."""
     world = World(Venue(scenario(), now_ms=T0, limits_factor=1000, tick_ms=1000))
+    world.venue.exchange.dcp.enabled.add(ME)
     for category, topics in TOPICS.items():
         for topic in topics:
             first = world.venue.streams.subscribe(category, topic)
