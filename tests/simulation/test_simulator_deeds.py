@@ -53,6 +53,9 @@ def test_a_deed_that_cannot_be_done_is_refused_with_its_reason(fields, says):
 def test_unknown_names_are_refused(played):
     with pytest.raises(ValueError, match="no contract"):
         played(deed("delist", symbol="linear.NOPEUSDT"))
+    for kind in ("price_gap", "ratio_cut", "insurance_drain"):
+        with pytest.raises(ValueError, match="'DOGE' is none of its coins"):
+            played(Deed(1, kind, coin="DOGE", amount=D("0.1")))
     with pytest.raises(ValueError, match="no account"):
         played(deed("human_cancel", account="nobody", symbol=BTC)).wait(2_000)
 
@@ -202,6 +205,13 @@ def test_a_human_trades_closes_and_cancels_in_the_app(played):
     assert [(r["side"], r["execQty"], r["orderLinkId"]) for r in foreign] == [
         ("Buy", "0.05", ""), ("Buy", "0.15", ""),
     ]  # fmt: skip
+
+
+def test_what_a_human_could_not_do_is_kept(played):
+    desk = played(deed("human_order", account=ME, symbol=BTC, side="Buy", amount="40"))
+    desk.until(1_100)
+    ((done, reason),) = desk.venue.agenda.refused
+    assert (done.amount, reason[:6]) == (40, "110007")
 
 
 def test_a_bystander_is_liquidated_in_public_and_the_pool_pays(played):

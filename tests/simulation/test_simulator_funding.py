@@ -8,6 +8,7 @@ import pytest
 
 from hedgelock.simulator import premium
 from hedgelock.simulator.funding_clock import HOUR_MS, FundingClock, FundingTerms, predicted
+from hedgelock.simulator.matching import BookShape
 from hedgelock.simulator.paths import Corners
 from hedgelock.simulator.venue import Venue
 
@@ -302,7 +303,7 @@ def test_mark_is_the_median_of_funding_basis_moving_basis_and_last(open_desk, qu
         seen.append(quote.mark)
         clock = desk.venue.exchange.market.lines["linear.BTCUSDT"].clock
         share = clock.share_left(desk.now_ms, clock.next_ms)
-        by_funding = quote.index * (1 + clock.rate * share)
+        by_funding = quote.index * (1 + clock.last_rate * share)
         by_basis = quote.index + sum(quote.premiums) / len(quote.premiums)
         expected = sorted((by_funding, by_basis, quote.last))[1]
         assert quote.mark == expected.quantize(D("0.01"))
@@ -310,6 +311,35 @@ def test_mark_is_the_median_of_funding_basis_moving_basis_and_last(open_desk, qu
     assert quote.last == 60240
     assert D(60050) < seen[0] < D(60070)
     assert seen == sorted(seen)
+
+
+def test_mark_follows_the_rate_that_settled_last_not_the_one_to_come(open_desk, quiet_scenario):
+    """P1 = index × (1 + last rate × time left ÷ interval); here it lies between the other two."""
+    step = {"BTC": ((0, 0.0), (299, 0.0), (300, 0.01))}
+    desk = open_desk(replace(grid_market(quiet_scenario), premium=step), tick_ms=1000)
+    clock = desk.venue.exchange.market.lines["linear.BTCUSDT"].clock
+    clock.history.append((T0, D("0.005")))
+    clock.force(D("-0.005"))
+    desk.wait(301_000)
+    quote = desk.venue.exchange.market.quotes["linear.BTCUSDT"]
+    by_funding = 60000 * (1 + D("0.005") * clock.share_left(desk.now_ms, clock.next_ms))
+    assert 60000 < quote.mark == by_funding.quantize(D("0.01")) < quote.last
+
+
+def test_depth_and_spread_are_the_scenarios_and_per_contract(open_desk, quiet_scenario):
+    """A thin ETH book beside a usual BTC one: wider spread, and the same order moves it further."""
+    thin = BookShape(half_spread_ticks=40, step_ticks=80, levels=30, level_notional=5_000)
+    scenario = replace(quiet_scenario(), books={"linear.ETHUSDT": thin})
+    desk = open_desk(scenario)
+    x = desk.venue.exchange
+
+    def cost(symbol, notional):
+        c, book = x.contracts[symbol], x.books[symbol]
+        mid = x.market.quotes[symbol].last
+        return premium.impact_price(book, c, "Sell", D(notional)) / mid - 1
+
+    assert cost("linear.ETHUSDT", 1_000) > 50 * cost("linear.BTCUSDT", 1_000)
+    assert cost("linear.ETHUSDT", 90_000) > cost("linear.ETHUSDT", 1_000) + D("0.001")
 
 
 def test_premium_candles_are_served_by_the_minute(open_desk, quiet_scenario):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from hedgelock.simulator.deeds import Deed
@@ -220,7 +220,7 @@ def deeds():
     )  # fmt: skip
 
 
-@settings(max_examples=25)
+@settings(max_examples=20, phases=(Phase.explicit, Phase.reuse, Phase.generate))
 @given(
     plan=st.lists(deeds(), max_size=12), seed=st.integers(0, 10_000),
     target=st.sampled_from((None, D("0.8"))), delayed_s=st.sampled_from((None, 5.0)),
@@ -233,9 +233,9 @@ def test_no_world_makes_or_loses_money(plan, seed, target, delayed_s):
     base = generated("storm", seed=seed % 7)
     loan = replace(base.loan, liquidation_target=target, delayed_s=delayed_s)
     scenario = replace(
-        base, deeds=tuple(plan), loan=loan, intervals_h={"BTC": 1}, insurance={"USDT": D(3000)}
+        base, deeds=tuple(plan), loan=loan, intervals_h={"BTC": 1}, insurance={"USDT": D(3000), "BTC": D("0.01")}
     )
-    desk = Driver(scenario, seed=seed, tick_ms=10_000)
+    desk = Driver(scenario, seed=seed, tick_ms=20_000)
     trade_at_random(desk, seed=seed, steps=40)
     desk.wait(3_700_000)
     x = desk.venue.exchange

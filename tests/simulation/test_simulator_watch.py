@@ -107,7 +107,7 @@ def test_a_switched_rule_is_noticed_within_a_minute(open_desk):
 def test_a_generated_day_is_assessed_like_a_scripted_one(open_desk):
     results = []
     for kind in (Watch, Anxious):
-        desk = open_desk(generated("storm", seed=5, bases=("BTC",)), tick_ms=60_000)
+        desk = open_desk(generated("storm", seed=5, bases=("BTC",)), tick_ms=120_000)
         desk.venue.watch = kind(desk.venue.exchange)
         desk.order("Sell", "1.2")
         desk.wait(24 * 3_600_000)

@@ -7,6 +7,7 @@ somebody asks.
 from __future__ import annotations
 
 import random
+from collections import deque
 from dataclasses import dataclass
 from decimal import Decimal
 
@@ -51,7 +52,9 @@ class Candles:
         self._first = first
         self._seed = seed
         self._started_ms = started_ms
-        self._minutes: dict[str, list[Candle]] = {name: [] for name in SERIES}
+        self._minutes: dict[str, deque[Candle]] = {
+            name: deque(maxlen=MINUTES_KEPT) for name in SERIES
+        }
         self._open: dict[str, list[Decimal]] = {name: [] for name in SERIES}
         self._last, self._mark, self._index = (self._open[n] for n in ("last", "mark", "index"))
         self._start_ms = -1
@@ -98,11 +101,12 @@ class Candles:
 
     def _known(self, series: str, start_ms: int) -> list[Candle]:
         """Recorded minutes from `start_ms` on, the open one last."""
-        minutes = self._minutes[series]
-        first = len(minutes)
-        while first and minutes[first - 1].start_ms >= start_ms:
-            first -= 1
-        known = minutes[first:]
+        known: list[Candle] = []
+        for minute in reversed(self._minutes[series]):
+            if minute.start_ms < start_ms:
+                break
+            known.append(minute)
+        known.reverse()
         if (still_open := self._closed(series)) is not None:
             known.append(still_open)
         return known
@@ -111,10 +115,7 @@ class Candles:
         """Close the open minute and open the one of `now_ms`."""
         for name, values in self._open.items():
             if (closed := self._closed(name)) is not None:
-                minutes = self._minutes[name]
-                minutes.append(closed)
-                if len(minutes) > 2 * MINUTES_KEPT:
-                    del minutes[:-MINUTES_KEPT]
+                self._minutes[name].append(closed)
             values.clear()
         self._volume = self._turnover = ZERO
         self._start_ms = now_ms // MINUTE_MS * MINUTE_MS

@@ -8,7 +8,7 @@ A deed acts at its exact script second; one with `until_s` is undone then. Same 
 from __future__ import annotations
 
 from bisect import insort
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 
@@ -24,8 +24,9 @@ ADL_GAP = Decimal("0.005")  # of mark: how much worse the bankrupt side's price 
 BYSTANDER_MARGIN = Decimal("0.02")  # of position value: what a bystander has deposited
 BYSTANDER_LOSS = Decimal("0.03")  # of position value: how far under water it is
 Undo = Callable[[], None]
-Place = Callable[[Account, str, Mapping[str, object]], None]
+Place = Callable[[Account, str, Mapping[str, object]], str]
 Ratios = Mapping[str, tuple[RatioTier, ...]]
+
 
 @dataclass(frozen=True, slots=True)
 class Deed:
@@ -64,28 +65,33 @@ class Kind:
 
 KINDS: dict[str, Kind] = {
     "adl": Kind(
-        "deleverages `amount` (share 0..1) of the account's winning position in `symbol`",
+        "deleverages `amount` (share 0..1) of the account's position in `symbol`",
         ("account", "symbol", "amount"),
     ),
     "price_gap": Kind(
         "moves the price of `coin` by the fraction `amount` at once, for good or until `until_s`",
-        ("coin", "amount"), ends=True,
+        ("coin", "amount"),
+        ends=True,
     ),
     "premium_gap": Kind(
         "moves the perpetual's book off its index by the fraction `amount`",
-        ("symbol", "amount"), ends=True,
+        ("symbol", "amount"),
+        ends=True,
     ),
     "funding_interval": Kind(
         "funding of `symbol` settles every `amount` hours from now on, then as before",
-        ("symbol", "amount"), ends=True,
+        ("symbol", "amount"),
+        ends=True,
     ),
     "funding_rate": Kind(
         "the funding rate of `symbol` is `amount` (a fraction per interval) instead of predicted",
-        ("symbol", "amount"), ends=True,
+        ("symbol", "amount"),
+        ends=True,
     ),
     "ratio_cut": Kind(
         "cuts every collateral ratio of `coin`, loan and unified, by `amount` (.05 = 5 points)",
-        ("coin", "amount"), ends=True,
+        ("coin", "amount"),
+        ends=True,
     ),
     "colres": Kind("sets the loan's colRes to `amount`: 0, 1 or 2 (top-up refused)", ends=True),
     "tiers_missing": Kind("market/risk-limit answers without rows", ends=True),
@@ -97,10 +103,12 @@ KINDS: dict[str, Kind] = {
         "a market order of `amount` by the account itself, as if in the app: no orderLinkId",
         ("account", "symbol", "side", "amount"),
     ),
-    "human_close": Kind("the account closes its position in `symbol` in the app",
-                        ("account", "symbol")),
-    "human_cancel": Kind("the account cancels all its orders in `symbol` in the app",
-                         ("account", "symbol")),
+    "human_close": Kind(
+        "the account closes its position in `symbol` in the app", ("account", "symbol")
+    ),
+    "human_cancel": Kind(
+        "the account cancels all its orders in `symbol` in the app", ("account", "symbol")
+    ),
     "bystander": Kind(
         "somebody else holds `amount` of `symbol` on `side`, under water, and is liquidated",
         ("symbol", "side", "amount"),
@@ -113,14 +121,21 @@ class Agenda:
     """Deeds still to be done or undone, by script second; those of one second in given order."""
 
     x: Exchange
-    place: Place  # serves a POST of an account, as the venue does; refusals are the account's own
+    place: Place  # serves a POST of an account as the venue does; returns why it was refused, or ""
     waiting: list[tuple[float, int, Deed | Undo]] = field(default_factory=list)
+    refused: list[tuple[Deed, str]] = field(default_factory=list)  # what a human could not do
     _count: int = 0
 
     def add(self, deed: Deed) -> None:
-        """Put a deed on the agenda; one about an unknown contract is refused at once."""
+        """Put a deed on the agenda; one about an unknown contract or coin is refused at once."""
         if deed.symbol:
             self.contract(deed)
+        coins = COINS.get(deed.kind)
+        known = coins(self.x) if coins is not None else (deed.coin,)
+        if deed.coin not in known:
+            raise ValueError(
+                f"deed {deed.kind!r}: {deed.coin!r} is none of its coins: {', '.join(known)}"
+            )
         self._put(deed.at_s, deed)
 
     def next_ms(self) -> int:
@@ -159,6 +174,13 @@ class Agenda:
         if found is None:
             raise ValueError(f"deed {deed.kind!r}: no account {deed.account!r}")
         return found
+
+
+def _human(agenda: Agenda, deed: Deed, path: str, params: Mapping[str, object]) -> None:
+    """A request in the app; what the exchange refuses is kept, because the script meant it."""
+    reason = agenda.place(agenda.account(deed), path, params)
+    if reason:
+        agenda.refused.append((deed, reason))
 
 
 def _adl(agenda: Agenda, deed: Deed) -> None:
@@ -284,7 +306,7 @@ def _human_order(agenda: Agenda, deed: Deed) -> None:
         "category": c.category, "symbol": c.symbol, "side": deed.side, "orderType": "Market",
         "qty": str(deed.amount),
     }  # fmt: skip
-    agenda.place(agenda.account(deed), "/v5/order/create", params)
+    _human(agenda, deed, "/v5/order/create", params)
 
 
 def _human_close(agenda: Agenda, deed: Deed) -> None:
@@ -294,13 +316,13 @@ def _human_close(agenda: Agenda, deed: Deed) -> None:
         "category": c.category, "symbol": c.symbol, "side": "Sell" if long else "Buy",
         "orderType": "Market", "qty": "0", "reduceOnly": True, "closeOnTrigger": True,
     }  # fmt: skip
-    agenda.place(account, "/v5/order/create", params)
+    _human(agenda, deed, "/v5/order/create", params)
 
 
 def _human_cancel(agenda: Agenda, deed: Deed) -> None:
     c = agenda.contract(deed)
     params = {"category": c.category, "symbol": c.symbol}
-    agenda.place(agenda.account(deed), "/v5/order/cancel-all", params)
+    _human(agenda, deed, "/v5/order/cancel-all", params)
 
 
 def _bystander(agenda: Agenda, deed: Deed) -> None:
@@ -336,3 +358,12 @@ DOES: dict[str, Callable[[Agenda, Deed], Undo | None]] = {
     "human_cancel": _human_cancel,
     "bystander": _bystander,
 }
+
+COINS: dict[str, Callable[[Exchange], Collection[str]]] = {
+    "price_gap": lambda x: x.market.index,
+    "ratio_cut": lambda x: {
+        **x.scenario.loan.collateral_ratio, **x.scenario.margin.collateral_ratio,
+    },
+    "insurance_drain": lambda x: x.pools.hourly,
+}  # fmt: skip
+"""The coins that a kind of deed can be about."""

@@ -92,6 +92,11 @@ class FundingClock:
             return ZERO
         return self._weighted * 2 / (self.samples * (self.samples + 1))
 
+    @property
+    def last_rate(self) -> Decimal:
+        """The rate that settled last; before any, the one that would."""
+        return self.history[-1][1] if self.history else self.rate
+
     def sample(self, premium: Decimal) -> None:
         """Take the premium of one minute."""
         self.samples += 1

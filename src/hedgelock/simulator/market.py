@@ -1,6 +1,7 @@
 """Plays a scenario: index, mark and last prices, predicted funding, settlement instants.
 
-    mark = median(index × (1 + rate × time to funding ÷ interval), index + mean of (mid − index), last)
+    mark = median(index × (1 + last settled rate × time to funding ÷ interval),
+                  index + mean of (mid − index) over `basis_ms`, last)
 
 Paths are drawn with floats and quantised to ticks through text; from there on prices are exact.
 Script time runs `speed` times as fast as exchange time; ticks come each `tick_ms` of exchange
@@ -131,6 +132,16 @@ class Market:
         """Start the script clock; a second start changes nothing."""
         if self.started_ms is None:
             self.started_ms = now_ms
+            self._schedule(now_ms)
+
+    def play_at(self, speed: float, now_ms: int) -> None:
+        """Play the script at another speed from here on; it goes on where it is."""
+        if self.started_ms is not None:
+            self.started_ms = now_ms - round(self.script_ms(now_ms) / speed)
+        self.speed = speed
+        for line in self.lines.values():
+            line.clock.speed = speed
+        if self.started_ms is not None:
             self._schedule(now_ms)
 
     def script_ms(self, now_ms: int) -> int:
@@ -286,10 +297,9 @@ class Market:
         if len(premiums) > self._basis_ticks:
             total -= premiums.popleft()
         quote.premium_sum = total
-        clock, scripted = line.clock, line.rate
-        rate = clock.rate
-        if scripted is not None and clock.forced is None:
-            rate = self._quantised(scripted.at(at_s))
+        rate = line.clock.last_rate
+        if line.rate is not None:  # a script tells its rates in time for the mark to follow them
+            rate = self._quantised(line.rate.at(at_s))
         by_funding = index * (ONE + rate * share)
         by_basis = index + total / len(premiums)
         quote.mark = sorted((by_funding, by_basis, last))[1].quantize(line.places)

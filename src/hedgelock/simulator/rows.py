@@ -6,7 +6,7 @@ from collections.abc import Collection
 from decimal import Decimal
 
 from hedgelock.simulator import adl_rank
-from hedgelock.simulator.margin import Exposure, MarginReport, require
+from hedgelock.simulator.margin import Exposure, require
 from hedgelock.simulator.money import ZERO, grain, text
 from hedgelock.simulator.state import Account, Exchange, Order, Position, Row
 
@@ -109,8 +109,6 @@ def position_row(x: Exchange, account: Account, position: Position, *, pushed: b
     need = require(exposure)
     number, tier = c.tier(exposure.value)
     flat = not position.size
-    value_usd, report = exposure.value * x.price(c.settle), x.report(account)
-    adl_score = adl_rank.score(exposure, value_usd=value_usd, balance=report.balance)
     average = text(position.average.quantize(USD))
     im, mm = (usd(need.position_im), usd(need.position_mm)) if not flat else ("", "")
     take, stop = (
@@ -123,9 +121,9 @@ def position_row(x: Exchange, account: Account, position: Position, *, pushed: b
         "size": text(abs(position.size)), "avgPrice": average,
         "positionValue": "" if flat else usd(exposure.value), "tradeMode": 0,
         "positionStatus": position.status, "autoAddMargin": 0,
-        "adlRankIndicator": 0 if flat else adl_rank.indicator(adl_score), "leverage": text(position.leverage),
+        "adlRankIndicator": _adl_light(x, account, exposure), "leverage": text(position.leverage),
         "breakEvenPrice": "" if flat else average, "markPrice": text(mark),
-        "liqPrice": _liquidation_price(report, exposure), "bustPrice": "",
+        "liqPrice": _liquidation_price(x, account, exposure), "bustPrice": "",
         "positionBalance": "0", "positionIM": im, "positionIMByMp": im, "positionMM": mm,
         "positionMMByMp": mm, "tpslMode": "Full", "takeProfit": take, "stopLoss": stop,
         "trailingStop": text(position.trailing.trail) if position.trailing else "0",
@@ -144,10 +142,20 @@ def position_row(x: Exchange, account: Account, position: Position, *, pushed: b
     return row
 
 
-def _liquidation_price(report: MarginReport, exposure: Exposure) -> str:
+def _adl_light(x: Exchange, account: Account, exposure: Exposure) -> int:
+    """Where the position stands among the winners; 0 when flat."""
+    if not exposure.size:
+        return 0
+    value_usd = exposure.value * x.price(exposure.contract.settle)
+    balance = x.report(account).balance
+    return adl_rank.indicator(adl_rank.score(exposure, value_usd=value_usd, balance=balance))
+
+
+def _liquidation_price(x: Exchange, account: Account, exposure: Exposure) -> str:
     """A cross-margin estimate: this contract alone moves. Never a truth, as on the exchange."""
     if not exposure.size or exposure.contract.is_inverse:
         return ""
+    report = x.report(account)
     room = (report.balance - report.maintenance) / abs(exposure.size)
     estimate = exposure.mark - room if exposure.size > 0 else exposure.mark + room
     if not 0 < estimate < Decimal(1999999):

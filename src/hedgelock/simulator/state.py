@@ -121,7 +121,8 @@ class Account:
     owed: dict[str, Decimal] = field(default_factory=dict)  # borrowed by hand, unified pocket
     borrow_hours: list[Row] = field(default_factory=list)  # rows of account/borrow-history
     idle: set[str] = field(default_factory=set)  # coins switched off as collateral
-    auto_repay: dict[str, str] = field(default_factory=dict)
+    auto_repay: dict[str, str] = field(default_factory=dict)  # mode per coin, "1" = on
+    auto_repay_due: bool = False  # a repayment at the next half hour is scheduled
     spot_margin: bool = True
     spot_leverage: Decimal = Decimal(10)
     fixed_loans: list[FixedLoan] = field(default_factory=list)
@@ -175,15 +176,13 @@ class Exchange:
         self.accounts: dict[str, Account] = {}
         self.by_key: dict[str, Account] = {}
         self.contracts: Mapping[str, Contract] = market.contracts
-        self.books = {
-            key: Book(scenario.books.get(key, scenario.book)) for key in self.contracts
-        }
+        self.books = {key: Book(scenario.books.get(key, scenario.book)) for key in self.contracts}
         self.trades = {key: Prints(c.symbol, c.symbol_id) for key, c in self.contracts.items()}
         self.outbox: list[Event] = []
         self.wanted: set[tuple[str, str]] = set()  # public (category, topic) with an audience
         self.resting: dict[str, Order] = {}  # orders in any book, by id
         self.stops = Stops()
-        self.dcp = DisconnectProtection()
+        self.dcp = DisconnectProtection(lambda name: self.accounts[name].terms.dcp)
         self.visibility_lag_ms = 0  # how long a new order is missing from order queries
         self.sequence = 1_000_000
         self.loan_pool: dict[str, Decimal] = {}  # coins left to lend; absent = no limit
@@ -215,6 +214,7 @@ class Exchange:
     def add_account(self, setup: AccountSetup) -> Account:
         """Open an account and deposit its pockets."""
         account = Account(setup.key, setup.key, setup.secret, uid=592_324 + len(self.accounts))
+        account.terms = setup.terms
         self.accounts[account.name] = self.by_key[account.key] = account
         for holder, coins in (
             (account.unified, setup.unified),

@@ -10,7 +10,6 @@ Same scenario, seed, start and requests → same responses and the same events.
 
 from __future__ import annotations
 
-import contextlib
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
@@ -34,10 +33,9 @@ from hedgelock.simulator import (
     price_limit,
 )
 from hedgelock.simulator.deeds import Agenda
-from hedgelock.simulator.faults import Faults, NoFaults
 from hedgelock.simulator.instruments import listed
 from hedgelock.simulator.limits import Allowance, Limit, RateLimits
-from hedgelock.simulator.market import HOUR_MS, Market
+from hedgelock.simulator.market import HOUR_MS, NEVER_MS, Market
 from hedgelock.simulator.matching import BUY, SELL
 from hedgelock.simulator.params import Params
 from hedgelock.simulator.routes import Batched, Envelope, PublicHandler, PublicRoute, Route
@@ -51,7 +49,6 @@ from hedgelock.simulator.watch import Watch
 TICK_MS = 100
 LEAST_TRADE = Decimal("0.001")
 INTEREST_MINUTE_MS = 5 * 60_000  # unified borrowings pay at mm:05
-NEVER_MS = 2**62
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +98,6 @@ class Venue:
     def __init__(
         self, scenario: Scenario, *, now_ms: int, seed: int = 1, speed: float = 1.0,
         wait: bool = False, tick_ms: int = TICK_MS, limits_factor: int = 1,
-        faults: Faults | None = None,
     ) -> None:  # fmt: skip
         market = Market(
             scenario, listed(scenario.prices), seed, speed, None if wait else now_ms, tick_ms
@@ -109,7 +105,6 @@ class Venue:
         market.open(now_ms)
         self.exchange = Exchange(scenario, market, now_ms=now_ms)
         self.streams = Streams(self.exchange)
-        self.faults: Faults = faults or NoFaults()
         self._limits = RateLimits(factor=limits_factor)
         self._tick_ms = tick_ms
         self._next_tick_ms = now_ms + tick_ms
@@ -145,7 +140,7 @@ class Venue:
         x = self.exchange
         while (at_ms := self.next_event_ms()) <= now_ms:
             x.now_ms = max(x.now_ms, at_ms)  # a deed added late may lie in the past
-            x.jobs.run(at_ms)
+            x.jobs.run(x.now_ms)
             if self.agenda.waiting and self.agenda.run():
                 self.watch.reset()
             if x.market.due_ms <= at_ms:
@@ -179,7 +174,6 @@ class Venue:
         if public is None and route is None:
             return self._refuse(Refused(10017, "Route not found."), free)
         try:
-            self.faults.before(account or "", method, path, params)
             if public is not None:
                 odd = PUBLIC_ODD.get(path, PublicRoute())
                 result = public(x, params)
@@ -191,7 +185,8 @@ class Venue:
             limit, pool = route.limit, path
             if path.startswith("/v5/order/") and params.get("category") == "spot":
                 limit, pool = max(limit, SPOT_ORDER_LIMIT, key=lambda m: m.count), f"{path}:spot"
-            free = self._limits.admit(owner.name, pool, limit, x.now_ms)
+            raised = owner.terms.limits_factor
+            free = self._limits.admit(owner.name, pool, limit, x.now_ms, factor=raised)
             if free.refused:
                 raise Refused(10006, "Too many visits. Exceeded the API Rate Limit.")
             x.admitted = 1
@@ -213,7 +208,7 @@ class Venue:
     def drain(self) -> list[Event]:
         """Take the events that have happened since the last call."""
         events, self.exchange.outbox = self.exchange.outbox, []
-        return self.faults.pushed(events)
+        return events
 
     def _refuse(
         self, refusal: Refused, allowance: Allowance, envelope: Envelope = Envelope.FULL
@@ -223,10 +218,13 @@ class Venue:
             refusal.ext, envelope,
         )  # fmt: skip
 
-    def _place(self, account: Account, path: str, params: Params) -> None:
-        """Serve a POST that a person makes in the exchange's own app, unlimited; or not at all."""
-        with contextlib.suppress(Refused):
+    def _place(self, account: Account, path: str, params: Params) -> str:
+        """Serve a POST made in the exchange's own app, unlimited; returns why it was refused."""
+        try:
             PRIVATE["POST", path].handler(self.exchange, account, params)
+        except Refused as refusal:
+            return f"{refusal.code} {refusal.message}"
+        return ""
 
     def _recentre_books(self) -> None:
         x = self.exchange

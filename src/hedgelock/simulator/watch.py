@@ -61,7 +61,7 @@ class Watch:
         now_ms, index, moves = x.now_ms, x.market.index, x.ledger.moves
         for name, account in list(x.accounts.items()):
             fills = account.fills
-            if loans.obligations(account):
+            if account.debts or account.fixed_loans:
                 stamp: Stamp = (moves.get(account.pledged, 0), moves.get(account.fund, 0))
                 box = self.loans.get(name)
                 if box is None or not box.holds(now_ms, stamp, index):
@@ -87,7 +87,7 @@ class Watch:
         highest = Decimal(2) ** 62
         box = Box(self._until(), stamp)
         index = x.market.index
-        owed = {coin for coin, _ in loans.obligations(account)}
+        owed = loans.debts(account)
         for coin in x.ledger.coins(account.pledged):
             if coin in index and coin not in owed:
                 box.coins.append((coin, index[coin], highest))
@@ -142,6 +142,3 @@ def _room(x: Exchange, account: Account, report: MarginReport) -> Decimal:
     if not steep:
         return ONE
     return max(ZERO, report.balance - report.maintenance) / steep
-
-
-
