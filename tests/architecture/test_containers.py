@@ -15,8 +15,8 @@ import pytest
 import yaml
 
 from hedgelock.config import load
-from hedgelock.config.groups import HttpSettings
 from hedgelock.config.load import variables
+from hedgelock.config.machine import HttpSettings
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SERVICES = ("collector", "funding-engine", "risk-engine", "hedger", "trade-executor", "safety")
