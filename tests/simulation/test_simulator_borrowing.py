@@ -278,6 +278,9 @@ def test_auto_repay_uses_the_balance_each_half_hour(open_desk):
     desk.post("account/borrow", coin="USDT", amount="10")
     desk.wait(HOUR)
     assert desk.account.owed, "nothing repays any more"
+    for on in "1010101":
+        desk.post(mode, autoRepayMode=on)
+    assert len(desk.venue.exchange.jobs.waiting) == 1, "however often it is switched"
     assert desk.call("POST", mode, autoRepayMode="2").code == 10001
 
 

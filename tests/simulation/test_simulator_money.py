@@ -21,6 +21,39 @@ from hedgelock.simulator.money import HOUSE
 from hedgelock.simulator.venue import Venue
 
 
+def stops_at_random(call, desk, dice, *, base, mark, number):
+    """Amendments, batches, conditional orders, TP/SL and self-matching, sensible or not."""
+    near = f"{int(mark) + dice.randint(-300, 300)}"
+    qty = f"{dice.randint(1, 300) / 1000:.3f}"
+    known = [o.order_id for o in desk.account.open_orders.values()] or ["none"]
+    listed = {k: base[k] for k in ("category", "symbol")}
+    act = dice.randrange(7)
+    if act == 0:
+        call("POST", "order/amend", **listed, orderId=dice.choice(known), qty=qty, price=near)
+    elif act == 1:
+        orders = [
+            {**base, "orderType": "Limit", "qty": qty, "price": near, "orderLinkId": f"b-{number}",
+             "smpType": dice.choice(("None", "CancelMaker", "CancelTaker", "CancelBoth"))}
+            for _ in range(dice.randint(1, 3))
+        ]  # fmt: skip
+        call("POST", "order/create-batch", category="linear", request=orders)
+    elif act == 2:
+        call("POST", "order/create", **base, orderType="Market", qty=qty, triggerPrice=near,
+             triggerDirection=dice.choice((1, 2)), triggerBy=dice.choice(("LastPrice", "MarkPrice")),
+             reduceOnly=dice.random() < 0.4)  # fmt: skip
+    elif act == 3:
+        call("POST", "order/create", **base, orderType="Market", qty=qty, takeProfit=near,
+             smpType="CancelMaker")  # fmt: skip
+    elif act == 4:
+        call("POST", "position/trading-stop", **listed, positionIdx=0,
+             **{dice.choice(("takeProfit", "stopLoss")): dice.choice((near, "0"))})  # fmt: skip
+    elif act == 5:
+        call("POST", "order/create", category="spot", symbol="BTCUSDT", side=base["side"],
+             orderType="Limit", qty="0.01234", price=near)  # fmt: skip
+    else:
+        call("POST", "order/cancel", **listed, orderId=dice.choice(known))
+
+
 def trade_at_random(desk, *, seed: int, steps: int):
     """Both accounts do everything they can, sensible or not; returns all responses."""
     dice = random.Random(seed)
@@ -32,7 +65,7 @@ def trade_at_random(desk, *, seed: int, steps: int):
     for number in range(steps):
         desk.who = dice.choice(("hedgelock-sim", "unprotected-sim"))
         side = dice.choice(("Buy", "Sell"))
-        act = dice.randrange(9)
+        act = dice.randrange(12)
         mark = desk.venue.exchange.market.quotes["linear.BTCUSDT"].mark
         base = {"category": "linear", "symbol": "BTCUSDT", "side": side}
         qty = f"{dice.randint(1, 400) / 1000:.3f}"
@@ -63,9 +96,11 @@ def trade_at_random(desk, *, seed: int, steps: int):
         elif act == 7:
             call("POST", "crypto-loan-flexible/repay", loanCurrency="USDT",
                  amount=f"{dice.randint(1, 3000) / 3:.6f}")  # fmt: skip
-        else:
+        elif act == 8:
             call("POST", "crypto-loan-common/adjust-ltv", currency="BTC", amount="0.01",
                  direction=dice.choice("01"))  # fmt: skip
+        else:
+            stops_at_random(call, desk, dice, base=base, mark=mark, number=number)
         desk.wait(dice.randint(1, 900))
     return replies
 
@@ -144,6 +179,10 @@ class Driver:
     def __init__(self, scenario, *, seed: int, tick_ms: int) -> None:
         self.venue = Venue(scenario, now_ms=T0, seed=seed, tick_ms=tick_ms, limits_factor=1000)
         self.now_ms, self.who, self.log = T0, ACCOUNTS[0], []
+
+    @property
+    def account(self):
+        return self.venue.exchange.accounts[self.who]
 
     def call(self, method, path, **params):
         return self.venue.request(

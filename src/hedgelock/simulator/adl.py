@@ -23,9 +23,7 @@ def rank(x: Exchange, account: Account, position: Position) -> Decimal:
     return adl_rank.score(exposure, value_usd=value_usd, balance=x.report(account).balance)
 
 
-def deleverage(
-    x: Exchange, c: Contract, *, losing_long: bool, lots: int, price: Decimal
-) -> int:
+def deleverage(x: Exchange, c: Contract, *, losing_long: bool, lots: int, price: Decimal) -> int:
     """Close up to `lots` of the best ranked positions against a losing side; returns how many."""
     winners = [
         (rank(x, account, position), account, position)

@@ -172,25 +172,10 @@ def index_kline(x: Exchange, params: Params) -> Row:
 
 
 def premium_kline(x: Exchange, params: Params) -> Row:
-    """GET market/premium-index-price-kline, linear only: (mark − index) ÷ index."""
-    c = perpetual(x, params)
-    if c.category != "linear":
+    """GET market/premium-index-price-kline, linear only."""
+    if perpetual(x, params).category != "linear":
         raise Refused(10001, "params error: Category is invalid")
-    interval, start, end, count = _span(x, params)
-    marks, indices = (
-        x.market.candles[c.key].window(interval, start_ms=start, end_ms=end, series=series)
-        for series in ("mark", "index")
-    )
-    rows = []
-    for mark, index in zip(reversed(marks[-count:]), reversed(indices[-count:]), strict=True):
-        pairs = zip(
-            (mark.open, mark.high, mark.low, mark.close),
-            (index.open, index.high, index.low, index.close), strict=True,
-        )  # fmt: skip
-        first, *others = ((m / i - 1).quantize(EIGHT) for m, i in pairs)
-        drawn = (first, max(first, *others), min(first, *others), others[-1])
-        rows.append([str(mark.start_ms), *(text(value) for value in drawn)])
-    return {"symbol": c.symbol, "category": c.category, "list": rows}
+    return _klines(x, params, "premium")
 
 
 def book_side(x: Exchange, c: Contract, side: str, depth: int) -> list[list[str]]:

@@ -27,6 +27,7 @@ Undo = Callable[[], None]
 Place = Callable[[Account, str, Mapping[str, object]], str]
 Ratios = Mapping[str, tuple[RatioTier, ...]]
 
+
 @dataclass(frozen=True, slots=True)
 class Deed:
     """One event. What `amount` means, and which other fields are needed, depends on the kind."""
@@ -69,23 +70,28 @@ KINDS: dict[str, Kind] = {
     ),
     "price_gap": Kind(
         "moves the price of `coin` by the fraction `amount` at once, for good or until `until_s`",
-        ("coin", "amount"), ends=True,
+        ("coin", "amount"),
+        ends=True,
     ),
     "premium_gap": Kind(
         "moves the perpetual's book off its index by the fraction `amount`",
-        ("symbol", "amount"), ends=True,
+        ("symbol", "amount"),
+        ends=True,
     ),
     "funding_interval": Kind(
         "funding of `symbol` settles every `amount` hours from now on, then as before",
-        ("symbol", "amount"), ends=True,
+        ("symbol", "amount"),
+        ends=True,
     ),
     "funding_rate": Kind(
         "the funding rate of `symbol` is `amount` (a fraction per interval) instead of predicted",
-        ("symbol", "amount"), ends=True,
+        ("symbol", "amount"),
+        ends=True,
     ),
     "ratio_cut": Kind(
         "cuts every collateral ratio of `coin`, loan and unified, by `amount` (.05 = 5 points)",
-        ("coin", "amount"), ends=True,
+        ("coin", "amount"),
+        ends=True,
     ),
     "colres": Kind("sets the loan's colRes to `amount`: 0, 1 or 2 (top-up refused)", ends=True),
     "tiers_missing": Kind("market/risk-limit answers without rows", ends=True),
@@ -97,10 +103,12 @@ KINDS: dict[str, Kind] = {
         "a market order of `amount` by the account itself, as if in the app: no orderLinkId",
         ("account", "symbol", "side", "amount"),
     ),
-    "human_close": Kind("the account closes its position in `symbol` in the app",
-                        ("account", "symbol")),
-    "human_cancel": Kind("the account cancels all its orders in `symbol` in the app",
-                         ("account", "symbol")),
+    "human_close": Kind(
+        "the account closes its position in `symbol` in the app", ("account", "symbol")
+    ),
+    "human_cancel": Kind(
+        "the account cancels all its orders in `symbol` in the app", ("account", "symbol")
+    ),
     "bystander": Kind(
         "somebody else holds `amount` of `symbol` on `side`, under water, and is liquidated",
         ("symbol", "side", "amount"),

@@ -171,9 +171,7 @@ def listed(bases: Container[str]) -> dict[str, Contract]:
     return {key: c for key, c in CONTRACTS.items() if c.base in bases}
 
 
-def instrument_row(
-    contract: Contract, *, interval_h: int, funding_cap: Decimal
-) -> dict[str, Any]:
+def instrument_row(contract: Contract, *, interval_h: int, funding_cap: Decimal) -> dict[str, Any]:
     """The row of /v5/market/instruments-info."""
     c = contract
     if c.is_spot:

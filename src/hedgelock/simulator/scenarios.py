@@ -18,6 +18,7 @@ from hedgelock.simulator.paths import Course, Path
 if TYPE_CHECKING:
     from hedgelock.simulator.deeds import Deed
 
+
 @dataclass(frozen=True, slots=True)
 class RatioTier:
     """Collateral ratio of the coins between `qty_min` and `qty_max` (None = unbounded)."""

@@ -18,6 +18,7 @@ from hedgelock.simulator import (
     api_account,
     api_asset,
     api_borrow,
+    api_dcp,
     api_fixed_loan,
     api_loan,
     api_market,
@@ -25,9 +26,11 @@ from hedgelock.simulator import (
     api_reference,
     api_trade,
     borrowing,
+    conditional,
     funding,
     loans,
     premium,
+    price_limit,
 )
 from hedgelock.simulator.deeds import Agenda
 from hedgelock.simulator.faults import Faults, NoFaults
@@ -36,7 +39,7 @@ from hedgelock.simulator.limits import Allowance, Limit, RateLimits
 from hedgelock.simulator.market import HOUR_MS, NEVER_MS, Market
 from hedgelock.simulator.matching import BUY, SELL
 from hedgelock.simulator.params import Params
-from hedgelock.simulator.routes import Envelope, PublicHandler, PublicRoute, Route
+from hedgelock.simulator.routes import Batched, Envelope, PublicHandler, PublicRoute, Route
 from hedgelock.simulator.scenarios import Scenario
 from hedgelock.simulator.state import Account, Event, Exchange, Refused, Row
 from hedgelock.simulator.streams import Streams
@@ -75,6 +78,7 @@ class Response:
 
 PUBLIC: dict[str, PublicHandler] = {
     **api_market.PUBLIC, **api_reference.PUBLIC, **api_rates.PUBLIC, **api_fixed_loan.PUBLIC,
+    **api_trade.PUBLIC,
 }  # fmt: skip
 PUBLIC_ODD: dict[str, PublicRoute] = {**api_reference.ODD, **api_rates.ODD, **api_fixed_loan.ODD}
 PRIVATE: dict[tuple[str, str], Route] = {
@@ -131,7 +135,7 @@ class Venue:
         market, jobs = self.exchange.market, self.exchange.jobs
         return min(
             self._next_tick_ms, self._next_hour_ms, self._next_interest_ms, market.due_ms,
-            self.agenda.next_ms(), jobs.next_ms() or NEVER_MS,
+            self.agenda.next_ms(), jobs.next_ms() or NEVER_MS, self.exchange.dcp.next_ms(),
         )
 
     def advance(self, now_ms: int) -> None:
@@ -151,6 +155,8 @@ class Venue:
             if at_ms >= self._next_interest_ms:
                 self._next_interest_ms += HOUR_MS
                 borrowing.charge_interest(x)
+            if at_ms >= x.dcp.next_ms():
+                api_dcp.cancel_disconnected(x)
             if at_ms >= self._next_tick_ms:
                 self._next_tick_ms += self._tick_ms
                 self._tick()
@@ -186,8 +192,18 @@ class Venue:
             free = self._limits.admit(owner.name, pool, limit, x.now_ms)
             if free.refused:
                 raise Refused(10006, "Too many visits. Exceeded the API Rate Limit.")
-            result = route.handler(x, owner, params)
-            return Response(0, route.message, result, x.now_ms, free, envelope=route.envelope)
+            x.admitted = 1
+            for _ in range(1, route.weight(params) if route.weight else 1):
+                more = self._limits.admit(owner.name, pool, limit, x.now_ms)
+                if more.refused:
+                    break
+                x.admitted, free = x.admitted + 1, more
+            answer = route.handler(x, owner, params)
+            conditional.fire(x)
+            result, ext = (
+                (answer.result, answer.ext) if isinstance(answer, Batched) else (answer, {})
+            )
+            return Response(0, route.message, result, x.now_ms, free, ext, route.envelope)
         except Refused as refusal:
             wrap = route.envelope if route is not None else Envelope.FULL
             return self._refuse(refusal, free, wrap)
@@ -228,15 +244,18 @@ class Venue:
         self._recentre_books()
         for key, c in x.contracts.items():
             for match in x.books[key].sweep():
-                taker = SELL if _side(x, match.maker) == BUY else BUY
-                fill_maker(x, c, match)
+                maker = fill_maker(x, c, match)
+                taker = SELL if maker is not None and maker.side == BUY else BUY
                 print_trade(x, c, side=taker, price=c.price(match.ticks), qty=c.qty(match.lots))
+        conditional.fire(x)
         self._trade_among_others()
         if x.now_ms >= self._next_sample_ms:
             self._next_sample_ms = (x.now_ms // self._sample_ms + 1) * self._sample_ms
             premium.sample(x)
         self.watch.tick()
         self.streams.tick()
+        if x.wanted and not self.streams.ticks % price_limit.PUBLISH_TICKS:
+            price_limit.publish(x)
 
     def _trade_among_others(self) -> None:
         """One trade per contract and tick that concerns no account, so that the tape lives."""
@@ -247,9 +266,3 @@ class Venue:
             side = BUY if quote.tick_direction.startswith("Plus") else SELL
             lots = 1 + (step + quote.mid_ticks) % 97
             print_trade(x, c, side=side, price=quote.last, qty=max(c.lot, LEAST_TRADE) * lots)
-
-
-def _side(x: Exchange, order_id: str | None) -> str:
-    """Side of an open order."""
-    found = (a.by_id.get(order_id or "") for a in x.accounts.values())
-    return next((o.side for o in found if o is not None), SELL)

@@ -142,6 +142,3 @@ def _room(x: Exchange, account: Account, report: MarginReport) -> Decimal:
     if not steep:
         return ONE
     return max(ZERO, report.balance - report.maintenance) / steep
-
-
-
