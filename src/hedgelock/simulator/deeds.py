@@ -110,7 +110,7 @@ KINDS: dict[str, Kind] = {
         "the account cancels all its orders in `symbol` in the app", ("account", "symbol")
     ),
     "bystander": Kind(
-        "somebody else holds `amount` of `symbol` on `side`, under water, and is liquidated",
+        "somebody else holds `amount` (whole lots) of `symbol`, under water, and is liquidated",
         ("symbol", "side", "amount"),
     ),
 }
@@ -329,14 +329,15 @@ def _bystander(agenda: Agenda, deed: Deed) -> None:
     """Open an account whose position is so far under water that the next tick takes it over."""
     x, c = agenda.x, agenda.contract(deed)
     mark, long = x.market.quotes[c.key].mark, deed.side == BUY
-    value = c.value(deed.amount, mark)
+    qty = c.qty(max(1, int(deed.amount / c.lot)))
+    value = c.value(qty, mark)
     name = f"bystander-{len(x.accounts)}"
     setup = AccountSetup(name, x.new_id("secret"), unified={c.settle: value * BYSTANDER_MARGIN})
     account = x.add_account(setup)
     position = x.position(account, c)
-    position.size = deed.amount if long else -deed.amount
+    position.size = qty if long else -qty
     entry = mark * (ONE + BYSTANDER_LOSS if long else ONE - BYSTANDER_LOSS)
-    position.entry_value = c.value(deed.amount, entry)
+    position.entry_value = c.value(qty, entry)
     position.created_ms = position.open_ms = position.updated_ms = x.now_ms
 
 
