@@ -220,16 +220,30 @@ def deeds():
     )  # fmt: skip
 
 
-@settings(max_examples=20, phases=(Phase.explicit, Phase.reuse, Phase.generate))
-@given(
-    plan=st.lists(deeds(), max_size=12), seed=st.integers(0, 10_000),
-    target=st.sampled_from((None, D("0.8"))), delayed_s=st.sampled_from((None, 5.0)),
-)  # fmt: skip
-def test_no_world_makes_or_loses_money(plan, seed, target, delayed_s):
-    """Orders, funding, interest, loans, transfers, liquidations, ADL: Σ holders stays 0 per coin.
+WORLDS = {
+    "plan": st.lists(deeds(), max_size=12), "seed": st.integers(0, 10_000),
+    "target": st.sampled_from((None, D("0.8"))), "delayed_s": st.sampled_from((None, 5.0)),
+}  # fmt: skip
+UNSHRUNK = (Phase.explicit, Phase.reuse, Phase.generate)  # shrinking would outlast the test
 
-    So do the claims: what accounts owe is what the lender has given out, less interest accrued.
-    """
+
+@settings(max_examples=20, phases=UNSHRUNK)
+@given(**WORLDS)
+def test_no_world_makes_or_loses_money(plan, seed, target, delayed_s):
+    """Orders, funding, interest, loans, transfers, liquidations, ADL: Σ holders stays 0 per coin."""
+    live_through(plan, seed, target, delayed_s)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(900)
+@settings(max_examples=600, phases=UNSHRUNK)
+@given(**WORLDS)
+def test_no_world_at_all_makes_or_loses_money(plan, seed, target, delayed_s):
+    live_through(plan, seed, target, delayed_s)
+
+
+def live_through(plan, seed, target, delayed_s):
+    """An hour of a stormy market with these deeds, then the audit of every holder and every log."""
     base = generated("storm", seed=seed % 7)
     loan = replace(base.loan, liquidation_target=target, delayed_s=delayed_s)
     scenario = replace(
