@@ -19,7 +19,9 @@ import structlog
 from hedgelock.domain.execution import (
     CancelOrder,
     Effect,
+    ListOrders,
     LoanAnswer,
+    OpenOrders,
     OrderAnswer,
     Outcome,
     QueryLoanAction,
@@ -89,6 +91,7 @@ _COSTS: Final[dict[type[Message], tuple[Endpoint, int]]] = {
     SendOrder: (Endpoint.ORDER, 1),
     CancelOrder: (Endpoint.ORDER, 1),
     QueryOrder: (Endpoint.READ, 3),
+    ListOrders: (Endpoint.READ, 4),
     SendTransfer: (Endpoint.TRANSFER, 1),
     QueryTransfer: (Endpoint.ASSET_READ, 1),
     SendLoanAction: (Endpoint.LOAN_WRITE, 1),
@@ -161,13 +164,15 @@ def identity_of(effect: Effect) -> str:
     match effect:
         case SendOrder() | QueryOrder() | CancelOrder():
             return effect.client_order_id
+        case ListOrders():
+            return "open orders"
         case _:
             return effect.intent_id
 
 
 def answer_to(
     effect: Effect, outcome: Outcome, *, code: str, text: str, now_ms: int
-) -> OrderAnswer | TransferAnswer | LoanAnswer:
+) -> OrderAnswer | OpenOrders | TransferAnswer | LoanAnswer:
     """An answer of our own, in the kind that the effect calls for."""
     match effect:
         case SendOrder() | QueryOrder() | CancelOrder():
@@ -175,6 +180,10 @@ def answer_to(
                 account=effect.account, client_order_id=effect.client_order_id, outcome=outcome,
                 is_cancel=isinstance(effect, CancelOrder), is_query=is_question(effect),
                 code=code, text=text, ts_seen_ms=now_ms,
+            )
+        case ListOrders():
+            return OpenOrders(
+                account=effect.account, outcome=outcome, text=text, ts_seen_ms=now_ms
             )
         case SendTransfer() | QueryTransfer():
             return TransferAnswer(
@@ -191,7 +200,7 @@ def answer_to(
 
 def is_question(effect: Effect) -> bool:
     """It only asks: nothing can happen by it."""
-    return isinstance(effect, (QueryOrder, QueryTransfer, QueryLoanAction))
+    return isinstance(effect, (QueryOrder, ListOrders, QueryTransfer, QueryLoanAction))
 
 
 def doubt_of(effect: Effect) -> Outcome:
