@@ -30,7 +30,10 @@ _SCENARIO_DWELL_S: Mapping[str, Mapping[str, Decimal]] = {
 
 
 _SCENARIO_MS: Mapping[str, Mapping[str, int]] = {
-    "demo": {"EXECUTOR__REST_MS": 2_000, "EXECUTOR__REPRICE_MS": 500},
+    "demo": {
+        "EXECUTOR__REST_MS": 500, "EXECUTOR__REPRICE_MS": 250,
+        "EXECUTOR__SETTLEMENT_GUARD_MS": 2_000,
+    },
 }
 """The same in whole script milliseconds."""
 
