@@ -207,22 +207,19 @@ class BybitEffects:
     async def _list_orders(self) -> VenueEvent:
         """Every open order of every category; anything less than all of them is no answer."""
         reports: list[OrderReport] = []
-        lists = _OPEN_LISTS if self._can.spot else _OPEN_LISTS[:-1]
         try:
-            for query in lists:
-                async for row, answer in self._paged("/v5/order/realtime", query):
-                    reports.append(
-                        parse_order(row, category=query["category"], seen=self._seen(answer))
-                    )
+            for query in _OPEN_LISTS if self._can.spot else _OPEN_LISTS[:-1]:
+                reports += [
+                    parse_order(row, category=query["category"], seen=self._seen(answer))
+                    async for row, answer in self._paged("/v5/order/realtime", query)
+                ]
         except (VenueError, BadMessage) as error:
             failure = self._query_failure(error)
-            return OpenOrders(
-                account=self._account, outcome=failure["outcome"], text=failure["text"],
-                retry_at_ms=failure.get("retry_at_ms", 0), ts_seen_ms=failure["ts_seen_ms"],
-            )
+            del failure["code"]
+            return OpenOrders(account=self._account, **failure)
+        seen_ms, found = self._clock.now_ms(), tuple(reports)
         return OpenOrders(
-            account=self._account, outcome=Outcome.DONE, reports=tuple(reports),
-            ts_seen_ms=self._clock.now_ms(),
+            account=self._account, outcome=Outcome.DONE, reports=found, ts_seen_ms=seen_ms
         )
 
     async def _order_row(self, effect: QueryOrder) -> OrderReport | None:
