@@ -28,6 +28,7 @@ _FUNDING_CONFIRM_MS = 1_000
 _PRICES = {
     "markPrice": "mark_price", "indexPrice": "index_price", "lastPrice": "last_price",
     "bid1Price": "bid_price", "ask1Price": "ask_price",
+    "bid1Size": "bid_qty", "ask1Size": "ask_qty",
 }
 _SPOT_PRICES = {**_PRICES, "usdIndexPrice": "index_price"}
 _FRAME_KINDS = {"snapshot": True, "delta": False}
@@ -123,7 +124,8 @@ class TickerMerge:
             return MarketTick(
                 instrument=self.instrument, mark_price=mark, index_price=index,
                 last_price=prices.get("last_price"), bid_price=prices.get("bid_price"),
-                ask_price=prices.get("ask_price"), ts_event_ms=ts_event_ms, ts_seen_ms=ts_seen_ms,
+                ask_price=prices.get("ask_price"), bid_qty=prices.get("bid_qty"),
+                ask_qty=prices.get("ask_qty"), ts_event_ms=ts_event_ms, ts_seen_ms=ts_seen_ms,
             )
         except ValueError as error:
             raise BadMessage(f"$.data: {error}") from error
@@ -205,6 +207,7 @@ def parse_instrument(
     """instruments-info: steps and limits. `fees` = (taker, maker), as fractions of value."""
     lot, price = row.row("lotSizeFilter"), row.row("priceFilter")
     is_spot = category == "spot"
+    post_only = "postOnlyMaxLimitOrderSize" if is_spot else "postOnlyMaxOrderQty"
     return Instrument(
         instrument=f"{category}:{row.name('symbol')}",
         settlement=Settlement(category),
@@ -218,6 +221,8 @@ def parse_instrument(
         else lot.decimal("maxOrderQty"),
         qty_market_max=_either(lot, "maxMarketOrderQty", "maxOrderQty") if is_spot
         else lot.decimal("maxMktOrderQty"),
+        qty_post_only_max=lot.maybe(post_only),
+        price_limit_ratio=_price_limit(row),
         notional_min=lot.decimal("minOrderAmt") if is_spot else lot.given("minNotionalValue"),
         taker_fee=fees[0],
         maker_fee=fees[1],
@@ -229,6 +234,14 @@ def parse_instrument(
 def _either(row: Row, name: str, older: str) -> Decimal:
     """A limit under its name, or under the one it had before."""
     return row.decimal(name if name in row else older)
+
+
+def _price_limit(row: Row) -> Decimal | None:
+    """`priceLimitRatioX` as a fraction; None = the venue states none."""
+    if "riskParameters" not in row:
+        return None
+    ratio = row.row("riskParameters").maybe("priceLimitRatioX")
+    return ratio or None
 
 
 def parse_fees(row: Row) -> tuple[Decimal, Decimal]:

@@ -32,6 +32,9 @@ def main() -> int:
             host=sim.host,
             live=settings.trading_mode is Mode.PAPER,
         )
+    except ConfigError as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
     except (OSError, ValueError) as error:
         sys.stderr.write(
             f"the simulator cannot listen on {sim.host}:{sim.port}: {error}; "

@@ -160,6 +160,16 @@ class Market:
             return True
         return now_ms - min(self.fed_at_ms.values()) > AGE_MAX_MS
 
+    def play_at(self, speed: float, now_ms: int) -> None:
+        """Play the script at another speed from here on; it goes on where it is."""
+        if self.started_ms is not None:
+            self.started_ms = now_ms - round(self.script_ms(now_ms) / speed)
+        self.speed = speed
+        for line in self.lines.values():
+            line.clock.speed = speed
+        if self.started_ms is not None:
+            self._schedule(now_ms)
+
     def script_ms(self, now_ms: int) -> int:
         """Time on the script, 0 while waiting."""
         if self.started_ms is None:
