@@ -250,8 +250,7 @@ def dcp_window_s(policy: Policy) -> int:
     """
     from hedgelock.exchanges.bybit_key import DCP_WINDOW_S
 
-    keeps_stop = bool(getattr(policy.execution, "stop_margin_ratio", 0))
-    return 0 if keeps_stop else DCP_WINDOW_S
+    return 0 if policy.hedge.stop_margin_ratio else DCP_WINDOW_S
 
 
 class StartRefused(HedgeLockError):
