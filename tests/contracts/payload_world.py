@@ -8,6 +8,7 @@ from decimal import Decimal as D
 from typing import Any
 
 from hedgelock.simulator.deeds import Deed
+from hedgelock.simulator.keys import KeyTerms
 from hedgelock.simulator.scenarios import SCENARIOS, AccountSetup, RatioTier, Scenario, flat_ratio
 from hedgelock.simulator.state import Event
 from hedgelock.simulator.streams import private_frame, public_frame
@@ -102,14 +103,14 @@ TOPICS = {
     "linear": ("tickers.BTCUSDT", "publicTrade.BTCUSDT", "kline.1.BTCUSDT",
                "orderbook.200.BTCUSDT", "insurance.USDT", "adlAlert.USDT",
                "allLiquidation.BTCUSDT"),
-    "spot": ("tickers.BTCUSDT", "publicTrade.BTCUSDT"),
+    "spot": ("tickers.BTCUSDT", "publicTrade.BTCUSDT", "priceLimit.BTCUSDT"),
 }  # fmt: skip
 
 
 def build() -> World:
     """Play everything once."""
     world = World(Venue(scenario(), now_ms=T0, limits_factor=1000, tick_ms=1000))
-    world.venue.exchange.dcp.enabled.add(ME)
+    world.venue.exchange.accounts[ME].terms = KeyTerms(dcp=True)
     for category, topics in TOPICS.items():
         for topic in topics:
             first = world.venue.streams.subscribe(category, topic)
@@ -185,11 +186,6 @@ def _no_convert_repay(world: World) -> dict[str, Any]:
     return {"coin": "BTC", "amount": "0.001"}
 
 
-def _protect(world: World) -> dict[str, Any]:
-    world.venue.exchange.dcp.enabled.add(ME)
-    return {"product": "DERIVATIVES", "timeWindow": 10}
-
-
 ASKS: dict[tuple[str, str], Ask] = {
     ("GET", "market/kline"): _fixed(**CANDLES),
     ("GET", "market/mark-price-kline"): _fixed(**CANDLES),
@@ -260,7 +256,7 @@ ASKS: dict[tuple[str, str], Ask] = {
         **LINEAR, "side": "Sell", "orderType": "Limit", "qty": "0.01", "price": "60900",
         "orderLinkId": w.new("check"),
     },
-    ("POST", "order/disconnected-cancel-all"): _protect,
+    ("POST", "order/disconnected-cancel-all"): _fixed(product="DERIVATIVES", timeWindow=10),
 }  # fmt: skip
 """How each endpoint is asked so that it answers with at least one row."""
 

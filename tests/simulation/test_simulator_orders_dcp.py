@@ -3,6 +3,7 @@
 import pytest
 
 from hedgelock.simulator.dcp import NEVER_MS, DisconnectProtection
+from hedgelock.simulator.keys import KeyTerms
 
 ME, TWIN = "hedgelock-sim", "unprotected-sim"
 LISTED = {"category": "linear", "symbol": "BTCUSDT"}
@@ -11,9 +12,7 @@ SET = "order/disconnected-cancel-all"
 
 @pytest.fixture
 def dcp() -> DisconnectProtection:
-    protection = DisconnectProtection()
-    protection.enabled.add(ME)
-    return protection
+    return DisconnectProtection(enabled=lambda name: name == ME)
 
 
 def test_the_window_starts_with_the_last_disconnection_and_a_connection_resets_it(dcp):
@@ -55,7 +54,7 @@ def test_a_new_window_applies_after_ten_seconds(dcp):
 def test_orders_of_the_product_go_at_the_exact_instant(desk):
     """Linear, inverse and waiting orders go with CancelByDCP; spot ones and other accounts' stay."""
     x = desk.venue.exchange
-    x.dcp.enabled.add(ME)
+    desk.account.terms = KeyTerms(dcp=True)
     desk.order("Sell", "0.02")
     mine = [
         desk.order("Buy", "0.01", price="59000")["orderId"],
@@ -90,7 +89,7 @@ def test_the_routes_set_and_tell_the_window(desk):
     body = {"product": "DERIVATIVES", "timeWindow": 40}
     assert desk.call("POST", SET, **body).code == 10005
     assert desk.get("account/query-dcp-info") == {"dcpInfos": []}
-    desk.venue.exchange.dcp.enabled.add(ME)
+    desk.account.terms = KeyTerms(dcp=True)
     assert desk.get("account/query-dcp-info") == {"dcpInfos": []}
     reply = desk.call("POST", SET, **body)
     assert (reply.code, reply.message) == (0, "success")

@@ -4,6 +4,7 @@ import random
 
 import pytest
 
+from hedgelock.simulator.keys import KeyTerms
 from hedgelock.simulator.orders import OPEN_STATUSES
 
 SYMBOLS = (("linear", "BTCUSDT"), ("inverse", "BTCUSD"), ("spot", "BTCUSDT"), ("linear", "NOPE"))
@@ -80,7 +81,7 @@ def request(desk, dice):
 def test_any_order_request_is_answered(open_desk, seed):
     """Every answer is a code; what is open and what rests stays consistent; money is conserved."""
     desk = open_desk("whipsaw", seed=seed)
-    desk.venue.exchange.dcp.enabled.add(desk.who)
+    desk.account.terms = KeyTerms(dcp=True)
     dice = random.Random(seed)
     codes = []
     for _ in range(700):

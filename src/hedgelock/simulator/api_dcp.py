@@ -6,7 +6,7 @@ from hedgelock.simulator.dcp import PRODUCTS, WINDOW_MAX_S, WINDOW_MIN_S
 from hedgelock.simulator.endings import cancel
 from hedgelock.simulator.limits import Limit
 from hedgelock.simulator.params import Params, optional, whole
-from hedgelock.simulator.routes import READ, Route
+from hedgelock.simulator.routes import READ, Envelope, Route
 from hedgelock.simulator.state import Account, Exchange, Refused, Row
 
 
@@ -25,7 +25,7 @@ def configure(x: Exchange, a: Account, params: Params) -> Row:
     window_s = whole(params, "timeWindow", 0)
     if product not in PRODUCTS or not WINDOW_MIN_S <= window_s <= WINDOW_MAX_S:
         raise Refused(10001, "params error: product or timeWindow invalid")
-    if a.name not in x.dcp.enabled:
+    if not a.terms.dcp:
         raise Refused(10005, "Permission denied, disconnect protection is not enabled")
     x.dcp.configure(a.name, product, window_s=window_s, now_ms=x.now_ms)
     return {}
@@ -33,7 +33,7 @@ def configure(x: Exchange, a: Account, params: Params) -> Row:
 
 def query(x: Exchange, a: Account, params: Params) -> Row:
     """GET account/query-dcp-info: the configured products; none when not enabled."""
-    if a.name not in x.dcp.enabled:
+    if not a.terms.dcp:
         return {"dcpInfos": []}
     infos = [
         {
@@ -46,6 +46,8 @@ def query(x: Exchange, a: Account, params: Params) -> Row:
 
 
 PRIVATE: dict[tuple[str, str], Route] = {
-    ("POST", "/v5/order/disconnected-cancel-all"): Route(configure, Limit(5), "success"),
+    ("POST", "/v5/order/disconnected-cancel-all"): Route(
+        configure, Limit(5), "success", envelope=Envelope.BARE
+    ),
     ("GET", "/v5/account/query-dcp-info"): Route(query, READ, "success"),
 }

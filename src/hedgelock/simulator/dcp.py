@@ -7,6 +7,7 @@ product's `dcp.*` topic drops, and is reset by the next that subscribes (fact sh
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 PRODUCTS: dict[str, tuple[str, ...]] = {
@@ -26,9 +27,9 @@ Watched = tuple[str, str]  # account, product
 
 @dataclass(slots=True)
 class DisconnectProtection:
-    """State per account and product; only accounts in `enabled` are protected."""
+    """State per account and product; only accounts that are `enabled` are protected."""
 
-    enabled: set[str] = field(default_factory=set)
+    enabled: Callable[[str], bool]
     _connections: dict[Watched, int] = field(default_factory=dict)
     _deadlines: dict[Watched, int] = field(default_factory=dict)
     _windows: dict[Watched, list[tuple[int, int]]] = field(default_factory=dict)
@@ -59,7 +60,7 @@ class DisconnectProtection:
         if left < 0:
             return
         self._connections[watched] = left
-        if not left and account in self.enabled:
+        if not left and self.enabled(account):
             window_ms = self.window_s(*watched, now_ms) * 1000
             self._deadlines[watched] = now_ms + window_ms
 

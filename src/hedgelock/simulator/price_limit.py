@@ -81,7 +81,7 @@ def publish(x: Exchange) -> None:
         if (c.category, topic) in x.wanted:
             buy_most, sell_least = band(x, c)
             row = {"symbol": c.symbol, "buyLmt": text(buy_most), "sellLmt": text(sell_least)}
-            x.outbox.append(Event(topic, "", c.category, x.now_ms, row))
+            x.outbox.append(Event(topic, "", c.category, x.now_ms, row, kind="snapshot"))
 
 
 def set_action(x: Exchange, a: Account, params: Params) -> Row:

@@ -182,7 +182,7 @@ class Exchange:
         self.wanted: set[tuple[str, str]] = set()  # public (category, topic) with an audience
         self.resting: dict[str, Order] = {}  # orders in any book, by id
         self.stops = Stops()
-        self.dcp = DisconnectProtection()
+        self.dcp = DisconnectProtection(lambda name: self.accounts[name].terms.dcp)
         self.visibility_lag_ms = 0  # how long a new order is missing from order queries
         self.sequence = 1_000_000
         self.loan_pool: dict[str, Decimal] = {}  # coins left to lend; absent = no limit
