@@ -10,7 +10,18 @@ from pathlib import Path
 
 from rich.console import Console
 
-from bench import chain, figures, floors, latency, market, memory, parts, simulator, startup
+from bench import (
+    chain,
+    figures,
+    floors,
+    latency,
+    market,
+    memory,
+    orders,
+    parts,
+    simulator,
+    startup,
+)
 from bench.chain import Recording
 from bench.figures import Figure, percentile, spread
 from bench.processes import BenchError, Site, end, site
@@ -87,6 +98,10 @@ class Bench:
         """PSS of `hedgelock run` while the demo plays."""
         return [memory.measure()]
 
+    def orders(self) -> list[Figure]:
+        """The simulator: 1,000 orders a second over the trade socket, ten stream subscribers."""
+        return orders.measure()
+
     def simulator(self) -> list[Figure]:
         """A virtual day of the simulator."""
         return simulator.virtual_day()
@@ -119,7 +134,7 @@ class Bench:
             bus.close()
 
 
-NAMES = ("embedded", "kafka", "chain", "parts", "ready", "memory", "simulator")
+NAMES = ("embedded", "kafka", "chain", "parts", "ready", "memory", "orders", "simulator")
 
 
 def _enough(name: str, found: latency.Latencies) -> list[Figure]:

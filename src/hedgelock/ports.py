@@ -195,6 +195,8 @@ class Capabilities(NamedTuple):
     spot: bool
     trade_socket: bool
     private_stream: bool
+    stops: bool = True
+    """Conditional orders that wait at the venue."""
 
 
 class Exchange(Protocol):

@@ -25,6 +25,7 @@ from typing import Any
 from hedgelock.app import SERVICES, folded, open_bus
 from hedgelock.bus import codec
 from hedgelock.config import load
+from hedgelock.domain.hedging import HedgeDecision
 from hedgelock.domain.order import OrderConfirmation, PlaceOrder
 from hedgelock.domain.risk import RiskAssessment
 from hedgelock.domain.treasury import (
@@ -320,7 +321,7 @@ def read_books(bus: Bus) -> Books:
         body = codec.decode(record.value).body
         if isinstance(body, OrderConfirmation):
             order_ends.setdefault(body.intent_id, []).append(body)
-        else:
+        elif isinstance(body, TreasuryConfirmation):
             action_ends[body.intent_id] = body
     return Books(orders, actions, order_ends, action_ends)
 
@@ -347,7 +348,7 @@ def audit(run: Trial, bus: Bus) -> Books:
     for intent, count in per_intent.items():
         last = books.order_ends[intent][-1]
         order = books.orders[intent]
-        assert last.is_terminal, f"{intent} never ended: {last.status}"
+        assert last.is_terminal or last.is_stop, f"{intent} never ended: {last.status}"
         assert filled[intent] <= order.qty, f"{intent} filled more than was wanted"
         assert last.filled_qty == filled[intent], f"{intent} lost a fill"
         assert sum(fill.qty for fill in last.fills) == last.filled_qty
@@ -439,7 +440,8 @@ def assert_on_target(run: Trial, bus: Bus) -> None:
     policy = load({}, env_file=None).policy("main").hedge
     ours = get(f"{run.sim}/sim/state")["accounts"][OURS]
     sizes = [Decimal(p["size"]) for k, p in ours["positions"].items() if k.startswith("linear")]
-    last = [codec.decode(r.value).body for r in bus.read("hedge_decisions")][-1]
+    said = [codec.decode(record.value).body for record in bus.read("hedge_decisions")]
+    last = [body for body in said if isinstance(body, HedgeDecision)][-1]
     wanted = min(last.target, last.h_cap)
     assert abs(-sum(sizes) - wanted) <= policy.no_trade_band, f"{sizes} against {wanted}"
 

@@ -28,6 +28,7 @@ _FUNDING_CONFIRM_MS = 1_000
 _PRICES = {
     "markPrice": "mark_price", "indexPrice": "index_price", "lastPrice": "last_price",
     "bid1Price": "bid_price", "ask1Price": "ask_price",
+    "bid1Size": "bid_qty", "ask1Size": "ask_qty",
 }
 _SPOT_PRICES = {**_PRICES, "usdIndexPrice": "index_price"}
 _FUNDING = ("fundingRate", "nextFundingTime", "fundingIntervalHour", "fundingCap")
@@ -108,7 +109,8 @@ class TickerMerge:
             return MarketTick(
                 instrument=self.instrument, mark_price=mark, index_price=index,
                 last_price=prices.get("last_price"), bid_price=prices.get("bid_price"),
-                ask_price=prices.get("ask_price"), ts_event_ms=ts_event_ms, ts_seen_ms=ts_seen_ms,
+                ask_price=prices.get("ask_price"), bid_qty=prices.get("bid_qty"),
+                ask_qty=prices.get("ask_qty"), ts_event_ms=ts_event_ms, ts_seen_ms=ts_seen_ms,
             )
         except ValueError as error:
             raise BadMessage(f"$.data: {error}") from error
@@ -188,6 +190,7 @@ def parse_instrument(
     """instruments-info: steps and limits. `fees` = (taker, maker), as fractions of value."""
     lot, price = row.row("lotSizeFilter"), row.row("priceFilter")
     is_spot = category == "spot"
+    post_only = "postOnlyMaxLimitOrderSize" if is_spot else "postOnlyMaxOrderQty"
     return Instrument(
         instrument=f"{category}:{row.name('symbol')}",
         settlement=Settlement(category),
@@ -199,12 +202,22 @@ def parse_instrument(
         qty_min=lot.decimal("minOrderQty"),
         qty_max=(lot.maybe("maxLimitOrderQty") if is_spot else None) or lot.maybe("maxOrderQty"),
         qty_market_max=lot.maybe("maxMarketOrderQty" if is_spot else "maxMktOrderQty"),
+        qty_post_only_max=lot.maybe(post_only),
+        price_limit_ratio=_price_limit(row),
         notional_min=lot.maybe("minOrderAmt" if is_spot else "minNotionalValue"),
         taker_fee=fees[0],
         maker_fee=fees[1],
         tiers=tiers,
         ts_seen_ms=ts_seen_ms,
     )
+
+
+def _price_limit(row: Row) -> Decimal | None:
+    """`priceLimitRatioX` as a fraction; None = the venue states none."""
+    if "riskParameters" not in row:
+        return None
+    ratio = row.row("riskParameters").maybe("priceLimitRatioX")
+    return ratio or None
 
 
 def parse_fees(row: Row) -> tuple[Decimal, Decimal]:

@@ -206,6 +206,7 @@ def parse_order(row: Row, *, category: str, seen: Seen) -> OrderReport:
         created_ts_ms=row.ts_ms("createdTime"),
         ts_event_ms=row.ts_ms("updatedTime"),
         ts_seen_ms=seen.ts_seen_ms,
+        price=row.maybe("price") or None,
     )
 
 

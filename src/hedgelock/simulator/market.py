@@ -134,6 +134,16 @@ class Market:
             self.started_ms = now_ms
             self._schedule(now_ms)
 
+    def play_at(self, speed: float, now_ms: int) -> None:
+        """Play the script at another speed from here on; it goes on where it is."""
+        if self.started_ms is not None:
+            self.started_ms = now_ms - round(self.script_ms(now_ms) / speed)
+        self.speed = speed
+        for line in self.lines.values():
+            line.clock.speed = speed
+        if self.started_ms is not None:
+            self._schedule(now_ms)
+
     def script_ms(self, now_ms: int) -> int:
         """Time on the script, 0 while waiting."""
         if self.started_ms is None:

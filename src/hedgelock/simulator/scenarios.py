@@ -12,6 +12,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from hedgelock.simulator.funding_clock import FundingTerms
+from hedgelock.simulator.keys import KeyTerms
 from hedgelock.simulator.matching import BookShape
 from hedgelock.simulator.paths import Course, Path
 
@@ -38,6 +39,7 @@ class AccountSetup:
     fund: Mapping[str, Decimal] = field(default_factory=dict)
     collateral: Mapping[str, Decimal] = field(default_factory=dict)
     debt: Mapping[str, Decimal] = field(default_factory=dict)
+    terms: KeyTerms = field(default_factory=KeyTerms)
 
 
 @dataclass(frozen=True, slots=True)

@@ -214,6 +214,7 @@ class Exchange:
     def add_account(self, setup: AccountSetup) -> Account:
         """Open an account and deposit its pockets."""
         account = Account(setup.key, setup.key, setup.secret, uid=592_324 + len(self.accounts))
+        account.terms = setup.terms
         self.accounts[account.name] = self.by_key[account.key] = account
         for holder, coins in (
             (account.unified, setup.unified),

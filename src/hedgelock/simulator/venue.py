@@ -33,7 +33,6 @@ from hedgelock.simulator import (
     price_limit,
 )
 from hedgelock.simulator.deeds import Agenda
-from hedgelock.simulator.faults import Faults, NoFaults
 from hedgelock.simulator.instruments import listed
 from hedgelock.simulator.limits import Allowance, Limit, RateLimits
 from hedgelock.simulator.market import HOUR_MS, NEVER_MS, Market
@@ -99,7 +98,6 @@ class Venue:
     def __init__(
         self, scenario: Scenario, *, now_ms: int, seed: int = 1, speed: float = 1.0,
         wait: bool = False, tick_ms: int = TICK_MS, limits_factor: int = 1,
-        faults: Faults | None = None,
     ) -> None:  # fmt: skip
         market = Market(
             scenario, listed(scenario.prices), seed, speed, None if wait else now_ms, tick_ms
@@ -107,7 +105,6 @@ class Venue:
         market.open(now_ms)
         self.exchange = Exchange(scenario, market, now_ms=now_ms)
         self.streams = Streams(self.exchange)
-        self.faults: Faults = faults or NoFaults()
         self._limits = RateLimits(factor=limits_factor)
         self._tick_ms = tick_ms
         self._next_tick_ms = now_ms + tick_ms
@@ -177,7 +174,6 @@ class Venue:
         if public is None and route is None:
             return self._refuse(Refused(10017, "Route not found."), free)
         try:
-            self.faults.before(account or "", method, path, params)
             if public is not None:
                 odd = PUBLIC_ODD.get(path, PublicRoute())
                 result = public(x, params)
@@ -189,7 +185,8 @@ class Venue:
             limit, pool = route.limit, path
             if path.startswith("/v5/order/") and params.get("category") == "spot":
                 limit, pool = max(limit, SPOT_ORDER_LIMIT, key=lambda m: m.count), f"{path}:spot"
-            free = self._limits.admit(owner.name, pool, limit, x.now_ms)
+            raised = owner.terms.limits_factor
+            free = self._limits.admit(owner.name, pool, limit, x.now_ms, factor=raised)
             if free.refused:
                 raise Refused(10006, "Too many visits. Exceeded the API Rate Limit.")
             x.admitted = 1
@@ -211,7 +208,7 @@ class Venue:
     def drain(self) -> list[Event]:
         """Take the events that have happened since the last call."""
         events, self.exchange.outbox = self.exchange.outbox, []
-        return self.faults.pushed(events)
+        return events
 
     def _refuse(
         self, refusal: Refused, allowance: Allowance, envelope: Envelope = Envelope.FULL
