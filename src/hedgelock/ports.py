@@ -208,6 +208,8 @@ class Exchange(Protocol):
 
     account: str
     capabilities: Capabilities
+    warnings: Sequence[str]
+    """What `connect` found that stops nothing and should be mended soon, each with what to do."""
     on_bad: Callable[[str, str, bytes], None]
     """Told of what the venue sent and nobody could read: (topic, reason, raw bytes)."""
 

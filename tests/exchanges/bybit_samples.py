@@ -20,14 +20,14 @@ EXECUTION: dict[str, Any] = {
 }
 ORDER: dict[str, Any] = {
     "orderId": "v", "orderLinkId": "hl1", "symbol": "BTCUSDT", "qty": "0.010", "side": "Sell",
-    "orderStatus": "New", "cancelType": "UNKNOWN", "rejectReason": "EC_NoError", "leavesQty": "0",
+    "orderStatus": "New", "price": "", "cancelType": "UNKNOWN", "rejectReason": "EC_NoError", "leavesQty": "0",
     "cumExecQty": "0.000", "orderType": "Limit", "reduceOnly": False,
     "createdTime": "1684738540559", "updatedTime": "1684738540561",
 }
 COIN: dict[str, Any] = {
     "coin": "BTC", "walletBalance": "1.5", "spotBorrow": "0.5", "borrowAmount": "0.5",
     "accruedInterest": "0", "unrealisedPnl": "0", "locked": "0", "marginCollateral": True,
-    "collateralSwitch": True,
+    "collateralSwitch": True, "equity": "1.0",
 }
 TIER: dict[str, Any] = {
     "symbol": "BTCUSDT", "riskLimitValue": "2000000", "maintenanceMargin": "0.005",

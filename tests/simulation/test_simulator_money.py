@@ -18,6 +18,7 @@ from hedgelock.simulator.deeds import Deed
 from hedgelock.simulator.generators import generated
 from hedgelock.simulator.margin import Exposure
 from hedgelock.simulator.money import HOUSE
+from hedgelock.simulator.rows import wallet_row
 from hedgelock.simulator.venue import Venue
 
 
@@ -295,3 +296,17 @@ def test_the_same_run_is_the_same_in_another_process_with_another_hash_seed():
         for seed in ("1", "2")
     }  # fmt: skip
     assert found == {fingerprint()}
+
+
+def test_a_wallet_has_no_more_digits_than_the_exchange_sends(open_desk):
+    """After partial closes at odd sizes every amount is still one that a client parses."""
+    desk = open_desk("whipsaw", seed=3)
+    for side, qty in (("Sell", "0.347"), ("Buy", "0.113"), ("Sell", "0.059"), ("Buy", "0.071")):
+        desk.order(side, qty)
+        desk.wait(2_000)
+    account = desk.venue.exchange.accounts["hedgelock-sim"]
+    coins = wallet_row(desk.venue.exchange, account)["coin"]
+    shown = {f"{row['coin']}.{name}": row[name] for row in coins for name in ("equity", "unrealisedPnl")}
+    longest = {name: len(text.partition(".")[2]) for name, text in shown.items()}
+    assert max(longest.values()) <= 18, shown
+    assert shown["USDT.unrealisedPnl"] != "0"

@@ -259,6 +259,7 @@ def unexplained(
         client_order_id=client_order_id, venue_order_id=venue_order_id, instrument=instrument,
         side=side, qty=qty, filled_qty=qty, fills=(fill,) if fill else (),
         status=OrderStatus.UNKNOWN, is_terminal=True, is_unknown=False, reduce_only=False,
-        text=f"{ALARM}an order with our prefix, but unknown: the account opens nothing",
+        text=f"{ALARM}an order with our prefix, but unknown: does another HedgeLock use this key, or was"
+        " this log restored from a copy? the account opens nothing",
         revision=1, ts_confirmed_ms=now_ms,
     )

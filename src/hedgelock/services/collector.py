@@ -23,9 +23,11 @@ from hedgelock.domain.message import Message
 from hedgelock.domain.registry import Quarantined
 from hedgelock.errors import BusError, VenueError, VenueForbidden
 from hedgelock.ports import Clock, Exchange, Outgoing, Publisher
+from hedgelock.services import clock_watch
 
 _log = structlog.get_logger("collector")
 
+UNREADABLE_TOPICS_MAX = 100  # counted apart; names are the sender's choice
 _MONEY_TOPICS = frozenset({"order", "execution", "position", "account_ledger"})
 """Payloads that tell of money; the others are asked for again anyway."""
 
@@ -225,9 +227,8 @@ class Collector:
     def _outgoing(self, topic: str, key: str, message: Message) -> Outgoing:
         self._count += 1
         name = f"collector:{self._exchange.account}:{self._boot}:{self._count}"
-        value = encode(
-            message, id=name, trace=new_trace(name), causes=(), ts_ms=self._clock.now_ms()
-        )
+        value = encode(message, id=name, trace=new_trace(name), causes=(),
+                       ts_ms=self._clock.now_ms())
         self.stats.published[topic] = self.stats.published.get(topic, 0) + 1
         return Outgoing(topic, key, value)
 
@@ -239,7 +240,9 @@ class Collector:
 
         What may have moved money is read by REST at once. Call on the collector's loop.
         """
-        self.stats.unreadable[topic] = self.stats.unreadable.get(topic, 0) + 1
+        counts = self.stats.unreadable
+        name = topic if topic in counts or len(counts) < UNREADABLE_TOPICS_MAX else "others"
+        counts[name] = counts.get(name, 0) + 1
         now_ms = self._clock.now_ms()
         moves_money = topic in _MONEY_TOPICS
         if moves_money:
@@ -247,9 +250,7 @@ class Collector:
         if now_ms // 60_000 != self._quarantine_minute[0]:
             self._quarantine_minute = (now_ms // 60_000, 0)
         minute, count = self._quarantine_minute
-        _log.warning(
-            "unreadable", account=self._exchange.account, topic=topic, reason=reason
-        )
+        _log.warning("unreadable", account=self._exchange.account, topic=topic, reason=reason)
         if count >= self._policy.quarantined_per_minute:
             return
         self._quarantine_minute = (minute, count + 1)
@@ -410,11 +411,9 @@ class Collector:
         while True:
             self._clock_due.clear()
             self.stats.clock_offset_ms = await self._exchange.clock_offset_ms()
+            wait_ms = clock_watch.next_ms(self.stats.clock_offset_ms, self._policy.clock_ms)
             try:
-                async with asyncio.timeout(self._policy.clock_ms / 1000):
+                async with asyncio.timeout(wait_ms / 1000):
                     await self._clock_due.wait()
             except TimeoutError:
                 continue
-
-
-__all__ = ["Collector", "CollectorPolicy", "CollectorStats", "LedgerReader"]

@@ -254,6 +254,8 @@ class Host:
             else:
                 telemetry.trouble(f"{account} at the exchange", "")
                 _log.info("exchange_connected", account=account)
+                for text in exchange.warnings:
+                    _log.warning("key_warning", account=account, reason=text)
                 return
 
     async def _listen(self, account: str, exchange: Exchange) -> None:

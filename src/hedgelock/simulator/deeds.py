@@ -329,14 +329,15 @@ def _bystander(agenda: Agenda, deed: Deed) -> None:
     """Open an account whose position is so far under water that the next tick takes it over."""
     x, c = agenda.x, agenda.contract(deed)
     mark, long = x.market.quotes[c.key].mark, deed.side == BUY
-    value = c.value(deed.amount, mark)
+    held = c.qty(max(1, int(deed.amount / c.lot)))  # whole lots, as anybody holds
+    value = c.value(held, mark)
     name = f"bystander-{len(x.accounts)}"
     setup = AccountSetup(name, x.new_id("secret"), unified={c.settle: value * BYSTANDER_MARGIN})
     account = x.add_account(setup)
     position = x.position(account, c)
-    position.size = deed.amount if long else -deed.amount
+    position.size = held if long else -held
     entry = mark * (ONE + BYSTANDER_LOSS if long else ONE - BYSTANDER_LOSS)
-    position.entry_value = c.value(deed.amount, entry)
+    position.entry_value = c.value(held, entry)
     position.created_ms = position.open_ms = position.updated_ms = x.now_ms
 
 

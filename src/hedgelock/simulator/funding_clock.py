@@ -108,6 +108,16 @@ class FundingClock:
         self.forced = rate
         self._predict()
 
+    def follow(self, rate: Decimal, interval_h: int, next_ms: int) -> None:
+        """Be as a real market says: rate, interval and instant; one already settled is not again."""
+        if self.interval_h != interval_h or self.instants:
+            self.interval_h = self.home_h = interval_h
+            self.instants = self.rates = ()
+        if self.forced != rate:
+            self.force(rate)
+        if not self.history or next_ms > self.history[-1][0]:
+            self.next_ms = next_ms
+
     def upcoming(self, now_ms: int, started_ms: int | None) -> int:
         """The settlement after `now_ms`; while the script waits, as if it began now."""
         if self._done < len(self.instants):

@@ -21,6 +21,7 @@ from typing import TypeVar
 from hedgelock.simulator.candles import Candles
 from hedgelock.simulator.funding_clock import HOUR_MS, FundingClock
 from hedgelock.simulator.instruments import Contract
+from hedgelock.simulator.live_feed import AGE_MAX_MS, Fed
 from hedgelock.simulator.money import ONE, ZERO
 from hedgelock.simulator.paths import Course, course
 from hedgelock.simulator.scenarios import Scenario
@@ -77,6 +78,9 @@ class Market:
     quotes: dict[str, Quote] = field(default_factory=dict)
     index: dict[str, Decimal] = field(default_factory=dict)
     candles: dict[str, Candles] = field(default_factory=dict)
+    is_live: bool = False  # prices are fed from a real market; the script's are for the start only
+    fed: dict[str, Fed] = field(default_factory=dict)
+    fed_at_ms: dict[str, int] = field(default_factory=dict)
     lines: dict[str, Line] = field(default_factory=dict)
     due_ms: int = NEVER_MS  # the next settlement of any contract; never while waiting
     gaps: dict[str, float] = field(default_factory=dict)  # factors on the scripted price, by base
@@ -143,6 +147,28 @@ class Market:
             line.clock.speed = speed
         if self.started_ms is not None:
             self._schedule(now_ms)
+
+    def feed(self, rows: list[Fed], now_ms: int) -> None:
+        """Take over a real market's prices; the first whole set starts the market."""
+        for row in rows:
+            if row.key not in self.fed:
+                quote = self.quotes[row.key]
+                quote.open_24h = quote.high_24h = quote.low_24h = row.last
+            self.fed[row.key], self.fed_at_ms[row.key] = row, now_ms
+        if len(self.fed) == len(self.contracts):
+            self.start(now_ms)
+        for row in rows:
+            if row.rate is not None:
+                self.lines[row.key].clock.follow(row.rate, row.interval_h, row.next_ms)
+        self._find_due()
+
+    def is_silent(self, now_ms: int) -> bool:
+        """Whether a live market has no prices, or only old ones: then nothing trades."""
+        if not self.is_live:
+            return False
+        if self.started_ms is None:
+            return True
+        return now_ms - min(self.fed_at_ms.values()) > AGE_MAX_MS
 
     def script_ms(self, now_ms: int) -> int:
         """Time on the script, 0 while waiting."""
@@ -274,10 +300,16 @@ class Market:
             if base in self.gaps:
                 fair *= self.gaps[base]
             self.index[base] = Decimal(format(fair, places))
+        for row in self.fed.values():
+            if row.rate is not None:
+                self.index[self.contracts[row.key].base] = row.index
 
     def _move_quote(self, line: Line, at_s: float, share: Decimal) -> None:
         """The mid follows the index at its premium; the mark as the module says."""
         contract, quote = line.contract, line.quote
+        if (fed := self.fed.get(contract.key)) is not None:
+            _overlay(quote, fed, contract)
+            return
         index = self.index[contract.base]
         before = quote.mid_ticks
         quote.index = index
@@ -307,6 +339,18 @@ class Market:
             quote.high_24h = last
         elif last < quote.low_24h:
             quote.low_24h = last
+
+
+def _overlay(quote: Quote, fed: Fed, contract: Contract) -> None:
+    """The real market's prices; the book stands around its last price."""
+    before = quote.mid_ticks
+    quote.index, quote.mark = fed.index, fed.mark
+    quote.mid_ticks = round(fed.last / contract.tick)
+    quote.last = contract.price(quote.mid_ticks)
+    if quote.mid_ticks != before:
+        quote.tick_direction = "PlusTick" if quote.mid_ticks > before else "MinusTick"
+    quote.high_24h = max(quote.high_24h, quote.last)
+    quote.low_24h = min(quote.low_24h, quote.last)
 
 
 def _places(price: float) -> int:

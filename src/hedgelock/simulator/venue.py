@@ -35,6 +35,7 @@ from hedgelock.simulator import (
 from hedgelock.simulator.deeds import Agenda
 from hedgelock.simulator.instruments import listed
 from hedgelock.simulator.limits import Allowance, Limit, RateLimits
+from hedgelock.simulator.live_feed import Fed
 from hedgelock.simulator.market import HOUR_MS, NEVER_MS, Market
 from hedgelock.simulator.matching import BUY, SELL
 from hedgelock.simulator.params import Params
@@ -127,6 +128,11 @@ class Venue:
         self.advance(now_ms)
         self.exchange.market.start(now_ms)
 
+    def feed(self, rows: list[Fed], now_ms: int) -> None:
+        """Let a real market move the prices."""
+        self.advance(now_ms)
+        self.exchange.market.feed(rows, now_ms)
+
     def next_event_ms(self) -> int:
         """When `advance` will next have something to do."""
         market, jobs = self.exchange.market, self.exchange.jobs
@@ -174,6 +180,8 @@ class Venue:
         if public is None and route is None:
             return self._refuse(Refused(10017, "Route not found."), free)
         try:
+            if method == "POST" and path.startswith("/v5/order/") and x.market.is_silent(x.now_ms):
+                raise Refused(10016, "No prices from the real market.")
             if public is not None:
                 odd = PUBLIC_ODD.get(path, PublicRoute())
                 result = public(x, params)
@@ -237,6 +245,8 @@ class Venue:
 
     def _tick(self) -> None:
         x = self.exchange
+        if x.market.is_silent(x.now_ms):
+            return
         x.market.tick(x.now_ms)
         self._recentre_books()
         for key, c in x.contracts.items():
