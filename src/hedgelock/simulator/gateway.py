@@ -48,7 +48,7 @@ class Gateway:
         self.venue = venue
         self.later = later
         self.faults = faults or Faults()
-        self.hub = Hub(venue.streams)
+        self.hub = Hub(venue.streams, venue.exchange)
         self.local_only = local_only
         self.ticks: deque[Row] = deque(maxlen=TICKS_KEPT)
         self.record = Record()
