@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from hedgelock.bus.embedded_store import OFFSET_BITS, Slot, Store, known_topic
 from hedgelock.bus.journal import RowsWritten, journal_key
@@ -52,14 +52,26 @@ class Tail:
             self.first += TAIL_RECORDS
 
 
+class Member(Protocol):
+    """A session as its group sees it."""
+
+    instance: str
+
+    def own(self, owned: frozenset[int]) -> None:
+        """The group was dealt out anew."""
+
+    def fence(self) -> None:
+        """Another session took this instance's place."""
+
+
 class Group:
     """The members of one service; ranges of partitions by sorted instance name."""
 
     def __init__(self, partitions: int) -> None:
         self.partitions = partitions
-        self.members: dict[str, EmbeddedSession] = {}
+        self.members: dict[str, Member] = {}
 
-    def join(self, session: EmbeddedSession) -> None:
+    def join(self, session: Member) -> None:
         """Add a member; an earlier session of the same instance is fenced."""
         older = self.members.get(session.instance)
         if older is not None:
@@ -67,7 +79,7 @@ class Group:
         self.members[session.instance] = session
         self.assign()
 
-    def leave(self, session: EmbeddedSession) -> None:
+    def leave(self, session: Member) -> None:
         """Give the partitions of a member to the others."""
         if self.members.get(session.instance) is session:
             del self.members[session.instance]
@@ -114,7 +126,7 @@ class Hub:
                 session.check_owns(partition)
             now_ms = self._clock.now_ms()
             new_rows = self._rows_written.missing(steps, now_ms)
-            records = self._number(_contents(session.service, steps, new_rows), now_ms)
+            records = self._number(contents(session.service, steps, new_rows), now_ms)
             store.write(
                 [self._logged(r) for r in records],
                 states=[(session.service, s.partition, s.key, s.state)
@@ -227,7 +239,7 @@ def located(message: Outgoing) -> tuple[str, int, str, bytes]:
     return message.topic, partition_of(message.key, partitions), message.key, message.value
 
 
-def _contents(
+def contents(
     service: str, steps: Sequence[StepRecord], new_rows: dict[str, bytes]
 ) -> Iterable[tuple[str, int, str, bytes]]:
     """Everything that a commit appends, in the order in which it is appended."""
