@@ -1,0 +1,146 @@
+"""One simulated machine: exchange, log and engine, wired together in virtual time.
+
+The exchange and the log outlive the engine. `boot` starts an engine as `app.run_engine` does;
+`kill` ends it as SIGKILL does: nothing of it writes, sends or cleans up afterwards.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import functools
+import hashlib
+import random
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from hedgelock import app
+from hedgelock.bus.memory import MemoryBus, MemoryLog
+from hedgelock.config import Settings, load
+from hedgelock.rehearsal.loop import VirtualClock, VirtualLoop
+from hedgelock.rehearsal.wire import Weather, Wire
+from hedgelock.simulator.scenarios import Scenario
+from hedgelock.simulator.venue import Venue
+
+EPOCH_MS = 1_767_225_600_000
+"""2026-01-01 00:00 UTC: the first moment of every rehearsal."""
+SETTINGS: Mapping[str, str] = {"RISK__DWELL_S": "5", "FUNDING__DWELL_S": "5"}
+"""Scripts last a minute: states are left after seconds instead of minutes, as in the demo."""
+
+
+_LIFE: contextvars.ContextVar[int] = contextvars.ContextVar("life", default=0)
+"""Which engine a callback or task belongs to; 0 = the exchange and whoever directs."""
+
+
+class Life(NamedTuple):
+    """One engine process."""
+
+    number: int
+    bus: MemoryBus
+    wire: Wire
+    task: asyncio.Task[int]
+
+
+@functools.lru_cache(maxsize=16)
+def settings_of(changes: tuple[tuple[str, str], ...]) -> Settings:
+    """Settings of a rehearsal, nothing inherited from the environment."""
+    return load({**SETTINGS, **dict(changes)}, env_file=None)
+
+
+class World:
+    """See the module. Make it on the virtual loop that runs it."""
+
+    def __init__(
+        self, scenario: Scenario, *, seed: int, tick_ms: int, weather: Weather,
+        settings: Settings,
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, VirtualLoop), "a rehearsal needs virtual time"
+        self.loop = loop
+        self.clock = VirtualClock(loop, EPOCH_MS)
+        self.settings = settings
+        self.seed = seed
+        self.venue = Venue(scenario, now_ms=EPOCH_MS, seed=seed, tick_ms=tick_ms)
+        self.log = MemoryLog(f"rehearsal {seed}")
+        self.lives: list[Life] = []
+        self.trace: list[tuple[int, str, object]] = []
+        self._weather = weather
+        self._dice = random.Random(f"wire {seed}")
+        self._events = hashlib.blake2b(digest_size=16)
+        self._keeper = asyncio.current_task()
+        self._beat()
+
+    # ------------------------------------------------------------ the engine
+
+    @property
+    def life(self) -> Life | None:
+        """The engine that runs, None when none does."""
+        if self.lives and not self.lives[-1].task.done():
+            return self.lives[-1]
+        return None
+
+    def boot(self) -> Life:
+        """Start an engine on the log as it is."""
+        assert self.life is None, "one engine at a time"
+        number = len(self.lives) + 1
+        bus = MemoryBus(self.log, clock=self.clock)
+        bus.ensure_topics(app.SERVICES)
+        app.seed(bus, self.settings, self.clock)
+        wire = Wire(
+            self.venue, self.clock, rng=self._dice, weather=self._weather, note=self.note,
+            flush=self.flush,
+        )
+        own = contextvars.copy_context()
+        own.run(_LIFE.set, number)
+        host = own.run(
+            app.make_host, self.settings, bus, clock=self.clock, transport=wire, is_process=False,
+            seed=self._dice.getrandbits(32),
+        )
+        task = self.loop.create_task(host.run(), name=f"engine-{number}", context=own)
+        life = Life(number, bus, wire, task)
+        self.lives.append(life)
+        self.note("boot", number)
+        return life
+
+    async def kill(self) -> None:
+        """SIGKILL: what is committed and what has left stays; everything else is gone."""
+        life = self.life
+        if life is None:
+            return
+        self.note("kill", life.number)
+        life.bus.crash()
+        life.wire.sever()
+        self.loop.forget(lambda context: context.get(_LIFE) == life.number)
+        tasks = [task for task in self.loop.tasks() if task is not self._keeper]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def note(self, kind: str, what: object) -> None:
+        """Something for the trace."""
+        self.trace.append((self.clock.now_ms() - EPOCH_MS, kind, what))
+
+    # ------------------------------------------------------------ the exchange's time
+
+    def _beat(self) -> None:
+        self.venue.advance(self.clock.now_ms())
+        self.flush()
+        if self.life is not None:
+            self.life.wire.storm(0.1)
+        due_ms = max(1, self.venue.next_event_ms() - self.clock.now_ms())
+        self.loop.call_later(due_ms / 1e3, self._beat)
+
+    def flush(self) -> None:
+        """Push what has happened at the exchange."""
+        for event in self.venue.drain():
+            self._events.update(repr(event).encode())
+            if self.life is not None:
+                self.life.wire.pushed(event)
+
+    def digest(self) -> str:
+        """Hash of everything that the exchange pushed and the log holds."""
+        return f"{self._events.hexdigest()}:{self.log.digest()}"
+
+    def account(self) -> Any:
+        """The watched account at the exchange."""
+        return next(iter(self.venue.exchange.accounts.values()))
