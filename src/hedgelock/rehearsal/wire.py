@@ -56,6 +56,8 @@ class Wire:
         self._flush = flush
         self._sockets: dict[WireSocket, None] = {}
         self._is_severed = False
+        self.on_arrival: Callable[[], None] | None = None
+        """Called once, when the next request that changes something has been served."""
 
     # ------------------------------------------------------------ exchanges.Transport
 
@@ -96,6 +98,9 @@ class Wire:
 
         def arrive() -> None:
             reply = self._serve(method, parts.path, query=parts.query, headers=headers, body=body)
+            if method == "POST" and self.on_arrival is not None:
+                self.on_arrival()
+                self.on_arrival = None
             outside.run(loop.call_later, back_s, respond, reply)
             outside.run(loop.call_later, back_s, self._flush)
 

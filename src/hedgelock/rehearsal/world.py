@@ -11,13 +11,16 @@ import contextvars
 import functools
 import hashlib
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from hedgelock import app
 from hedgelock.bus.memory import MemoryBus, MemoryLog
 from hedgelock.config import Settings, load
+from hedgelock.errors import Fenced
+from hedgelock.ports import StepRecord
 from hedgelock.rehearsal.loop import VirtualClock, VirtualLoop
+from hedgelock.rehearsal.plan import Death
 from hedgelock.rehearsal.wire import Weather, Wire
 from hedgelock.simulator.scenarios import Scenario
 from hedgelock.simulator.venue import Venue
@@ -68,7 +71,7 @@ class World:
         self._dice = random.Random(f"wire {seed}")
         self._events = hashlib.blake2b(digest_size=16)
         self._keeper = asyncio.current_task()
-        self._beat()
+        self.died = asyncio.Event()
 
     # ------------------------------------------------------------ the engine
 
@@ -79,10 +82,15 @@ class World:
             return self.lives[-1]
         return None
 
+    def start(self) -> None:
+        """Let the exchange's time pass."""
+        self._beat()
+
     def boot(self) -> Life:
         """Start an engine on the log as it is."""
         assert self.life is None, "one engine at a time"
         number = len(self.lives) + 1
+        self.died.clear()
         bus = MemoryBus(self.log, clock=self.clock)
         bus.ensure_topics(app.SERVICES)
         app.seed(bus, self.settings, self.clock)
@@ -102,19 +110,46 @@ class World:
         self.note("boot", number)
         return life
 
-    async def kill(self) -> None:
-        """SIGKILL: what is committed and what has left stays; everything else is gone."""
+    def kill(self) -> None:
+        """SIGKILL, now: what is committed and what has left stays; everything else is gone."""
         life = self.life
-        if life is None:
+        if life is None or self.died.is_set():
             return
         self.note("kill", life.number)
+        self.died.set()
         life.bus.crash()
         life.wire.sever()
         self.loop.forget(lambda context: context.get(_LIFE) == life.number)
-        tasks = [task for task in self.loop.tasks() if task is not self._keeper]
-        for task in tasks:
+        for task in self._tasks():
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def buried(self) -> None:
+        """Until nothing of a killed engine is left."""
+        while tasks := self._tasks():
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    def arm(self, death: Death) -> None:
+        """Kill the engine at the next such moment."""
+        life = self.life
+        assert life is not None, "nothing to kill"
+
+        def die(_service: str, steps: Sequence[StepRecord]) -> None:
+            if any(step.durable for step in steps):
+                self.kill()
+                raise Fenced("this process was killed")
+
+        match death:
+            case Death.ANY:
+                self.kill()
+            case Death.BEFORE_COMMIT:
+                life.bus.before_commit = die
+            case Death.AFTER_COMMIT:
+                life.bus.after_commit = die
+            case Death.ON_ARRIVAL:
+                life.wire.on_arrival = self.kill
+
+    def _tasks(self) -> list[asyncio.Task[Any]]:
+        return [task for task in self.loop.tasks() if task is not self._keeper]
 
     def note(self, kind: str, what: object) -> None:
         """Something for the trace."""

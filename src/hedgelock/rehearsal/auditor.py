@@ -1,0 +1,246 @@
+"""The audit at the end of a rehearsal: the log against the exchange, to the last digit."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Iterable
+from decimal import Decimal
+from typing import NamedTuple, TypeVar
+
+import msgspec
+
+from hedgelock import app
+from hedgelock.domain.account import AccountView
+from hedgelock.domain.execution_memory import ExecutionMemory
+from hedgelock.domain.hedge_memory import HedgeMemory
+from hedgelock.domain.hedge_scene import situation
+from hedgelock.domain.risk import Confidence, RiskAssessment, RiskState
+from hedgelock.domain.safety import SafetyMode
+from hedgelock.domain.situation import HedgeReason
+from hedgelock.domain.sizing import decide
+from hedgelock.domain.step import Now
+from hedgelock.bus import codec
+from hedgelock.rehearsal.books import (
+    Books,
+    audit_executions,
+    audit_orders,
+    audit_treasury,
+    read_books,
+)
+from hedgelock.rehearsal.world import World
+from hedgelock.services.journal import replay
+from hedgelock.services.tables import TableReader, TableRow
+from hedgelock.simulator import loans
+from hedgelock.simulator.money import ZERO
+from hedgelock.simulator.rows import order_row
+from hedgelock.topics import partition_of
+
+S = TypeVar("S")
+ACCOUNT = "main"
+
+
+class Rule(enum.Enum):
+    """What an audit asks."""
+
+    ORDERS = "no duplicate, strange or unended order"
+    EXECUTIONS = "every fill in the books, once"
+    TREASURY = "every repayment, borrowing and transfer in the books, once"
+    BALANCES = "our view equals the exchange's accounts"
+    LEDGER = "every line of the transaction log was published"
+    SETTLED = "nothing is under way or in doubt"
+    ON_TARGET = "the hedge is on target"
+    RISK = "the risk state is that of the exchange's LTV"
+    ALIVE = "not liquidated"
+    RESTING = "no order rests"
+    REPLAY = "the journal replays to the same states"
+
+
+class Finding(NamedTuple):
+    """A rule that does not hold, and how."""
+
+    rule: Rule
+    text: str
+
+
+class _Stored(msgspec.Struct):
+    seq: int
+    state: msgspec.Raw
+
+
+def state_of(world: World, service: str, kind: type[S]) -> S | None:
+    """A service's committed state of the account."""
+    values = world.log.states.get((service, partition_of(ACCOUNT)), {})
+    raw = values.get(ACCOUNT)
+    if raw is None:
+        return None
+    return msgspec.json.decode(msgspec.json.decode(raw, type=_Stored).state, type=kind)
+
+
+def audit(world: World) -> list[Finding]:
+    """Everything that is wrong; [] = the books are right and the system came to rest."""
+    books = read_books(world.lives[-1].bus)
+    checks: tuple[tuple[Rule, Callable[[World, Books], Iterable[str]]], ...] = (
+        (Rule.ALIVE, _alive), (Rule.ORDERS, _orders), (Rule.EXECUTIONS, _executions),
+        (Rule.TREASURY, _treasury), (Rule.SETTLED, _settled), (Rule.RESTING, _resting),
+        (Rule.BALANCES, _balances), (Rule.LEDGER, _ledger), (Rule.ON_TARGET, _on_target),
+        (Rule.RISK, _risk), (Rule.REPLAY, _replay),
+    )
+    return [Finding(rule, text) for rule, check in checks for text in check(world, books)]
+
+
+# ---------------------------------------------------------------- what happened
+
+
+def _alive(world: World, _books: Books) -> Iterable[str]:
+    account = world.account()
+    if account.loan_liquidated_ms:
+        yield f"the loan was liquidated; LTV reached {account.ltv_max:.4f}"
+    if account.margin_liquidated_ms:
+        yield "the unified account was liquidated"
+
+
+def _orders(world: World, books: Books) -> Iterable[str]:
+    return audit_orders(books, [order_row(o, pushed=True) for o in world.account().orders])
+
+
+def _executions(world: World, books: Books) -> Iterable[str]:
+    return audit_executions(books, world.account().executions)
+
+
+def _treasury(world: World, books: Books) -> Iterable[str]:
+    account = world.account()
+    return audit_treasury(
+        books,
+        [Decimal(r["repayAmount"]) for r in account.repayments],
+        [Decimal(r["initialLoanAmount"]) for r in account.borrows],
+        [Decimal(r["amount"]) for r in account.transfers.values() if r["status"] == "SUCCESS"],
+    )
+
+
+def _ledger(world: World, _books: Books) -> Iterable[str]:
+    published = {
+        (body.line_id, body.coin)
+        for record in world.lives[-1].bus.read("account_ledger")
+        for body in (codec.decode(record.value).body,)
+    }
+    for row in world.account().log:
+        if (row["id"], row["currency"]) not in published:
+            yield f"line {row['id']} ({row['type']} {row['change']} {row['currency']}) is missing"
+
+
+def _replay(world: World, _books: Books) -> Iterable[str]:
+    bus = world.lives[-1].bus
+    rows = {record.key: record.value for record in bus.read("step_rows")}
+    result = replay((r.value for r in bus.read("steps")), rows, app.folded(world.settings))
+    for difference in result.differences[:3]:
+        yield f"{difference.service} step {difference.seq}: {difference.what}"
+    if result.skipped:
+        yield f"{result.skipped} steps could not be folded again"
+
+
+# ---------------------------------------------------------------- how it stands
+
+
+def _settled(world: World, _books: Books) -> Iterable[str]:
+    executor = state_of(world, "trade-executor", ExecutionMemory)
+    hedger = state_of(world, "hedger", HedgeMemory)
+    if executor is None or hedger is None:
+        yield "executor or hedger has no state"
+        return
+    for order in executor.orders.values():
+        if not order.is_terminal:
+            yield f"order intent {order.intent.intent_id} is open"
+    for action in executor.actions.values():
+        if not action.is_terminal:
+            yield f"treasury intent {action.action.intent_id} is open"
+    if executor.frozen:
+        yield f"the executor opens nothing: {executor.frozen}"
+    if hedger.orders or hedger.treasury:
+        yield f"the hedger waits for {[o.intent_id for o in hedger.orders]} {hedger.treasury}"
+    if hedger.mode is not SafetyMode.ACTIVE:
+        yield f"safety says {hedger.mode.value}"
+    for record in world.lives[-1].bus.read("quarantine"):
+        yield f"quarantined: {codec.decode(record.value).body.reason}"
+
+
+def _resting(world: World, _books: Books) -> Iterable[str]:
+    return [
+        f"{order.side} {order.open_lots} lots of {order.contract.symbol} rest at the exchange"
+        for order in world.account().open_orders.values() if not order.reduce_only
+    ]
+
+
+def _balances(world: World, _books: Books) -> Iterable[str]:
+    hedger = state_of(world, "hedger", HedgeMemory)
+    view = hedger.view if hedger is not None else AccountView()
+    if view.wallet is None or view.fund is None or view.loan is None or view.positions is None:
+        yield "the account was never read whole"
+        return
+    x, account = world.venue.exchange, world.account()
+    seen = {
+        "unified": {c.coin: c.wallet_qty for c in view.wallet.coins},
+        "fund": {b.coin: b.qty for b in view.fund.balances},
+        "collateral": {c.coin: c.qty for c in view.loan.collateral},
+        "debt": {d.coin: d.qty for d in view.loan.debts},
+        "position": {
+            p.instrument.replace(":", "."): p.position_qty for p in view.positions.positions
+        },
+    }
+    there = {
+        "unified": x.ledger.coins(account.unified), "fund": x.ledger.coins(account.fund),
+        "collateral": x.ledger.coins(account.pledged),
+        "debt": {coin: debt.total for coin, debt in account.debts.items()},
+        "position": {key: p.size for key, p in account.positions.items()},
+    }
+    for kind, held in there.items():
+        for name in sorted({*held, *seen[kind]}):
+            mine, theirs = seen[kind].get(name, ZERO), held.get(name, ZERO)
+            if mine != theirs:
+                yield f"{kind} {name}: we say {mine}, the exchange {theirs}"
+
+
+def tables_of(world: World) -> TableReader:
+    """Every table as the log ends now."""
+    tables: dict[str, dict[str, TableRow]] = {}
+    for topic in ("market_data", "instruments", "funding_context", "policies", "safety_state"):
+        tables[topic] = {
+            r.key: TableRow.of(r.value, topic) for r in world.lives[-1].bus.read(topic)
+        }
+    return TableReader(tables)
+
+
+def _on_target(world: World, _books: Books) -> Iterable[str]:
+    hedger = state_of(world, "hedger", HedgeMemory)
+    if hedger is None:
+        return
+    tables = tables_of(world)
+    seen = situation(hedger, tables, Now(world.clock.now_ms(), "audit", world.log.log_id))
+    policy = tables.policy(ACCOUNT)
+    assert policy is not None
+    if isinstance(seen, HedgeReason):
+        yield f"no decision is possible: {seen.value}"
+        return
+    wanted = decide(seen)
+    position = world.account().positions.get(policy.hedge.instrument.replace(":", "."))
+    held = -position.size if position is not None else ZERO
+    if abs(held - wanted.numbers.target) > policy.hedge.no_trade_band + seen.instrument.lot_size:
+        yield f"short {held}, the policy wants {wanted.numbers.target} ({wanted.reason.value})"
+    if not seen.is_settled:
+        yield "money has not settled"
+
+
+def _risk(world: World, _books: Books) -> Iterable[str]:
+    last: RiskAssessment | None = None
+    for record in world.lives[-1].bus.read("risk_state"):
+        last = codec.decode(record.value).body
+    if last is None:
+        yield "never assessed"
+        return
+    if last.confidence is not Confidence.FRESH:
+        yield f"confidence is {last.confidence.value}"
+    policy = world.settings.policy(ACCOUNT).risk
+    truth = loans.ltv(world.venue.exchange, world.account())
+    levels = (policy.ltv_caution, policy.ltv_danger, policy.ltv_critical)
+    least = sum(truth >= level for level in levels)
+    if tuple(RiskState).index(last.state) < least:
+        yield f"we say {last.state.value}, the exchange's LTV is {truth:.4f}"
