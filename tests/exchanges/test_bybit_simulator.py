@@ -162,7 +162,7 @@ async def test_streams_survive_a_server_that_drops_them(
     market, private = exchange.market_stream(["linear:BTCUSDT"]), exchange.private_stream()
     await until(market, MarketTick)
     await until(private, StreamReset)
-    await simulator.carrier.hub.close()
+    await simulator.drop_sockets()
     await until(private, StreamReset)
     while exchange.sockets[0].stats.connects < 2:
         await until(market, MarketTick)

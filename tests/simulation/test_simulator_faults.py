@@ -1,35 +1,31 @@
-"""The seam for failures: requests can be refused before they are served, pushes can be lost."""
+"""Every kind of fault, through the gateway, in virtual time without sockets."""
 
-from hedgelock.simulator.scenarios import SCENARIOS
-from hedgelock.simulator.state import Refused
-from hedgelock.simulator.venue import Venue
+import pytest
 
-ME = "hedgelock-sim"
-
-
-class BadDay:
-    """Order entry is down and the wallet topic is silent."""
-
-    def before(self, account, method, path, params):
-        if path == "/v5/order/create" and params.get("orderLinkId") == "unlucky":
-            raise Refused(10016, "Server error.")
-
-    def pushed(self, events):
-        return [e for e in events if e.topic != "wallet"]
+from hedgelock.simulator.fault_kinds import KINDS, Fault, Match
+from hedgelock.simulator.faults import Faults
 
 
-def test_faults_refuse_requests_and_lose_pushes():
-    venue = Venue(SCENARIOS["calm"], now_ms=0, faults=BadDay())
-    order = {
-        "category": "linear", "symbol": "BTCUSDT", "side": "Sell", "orderType": "Market",
-        "qty": "0.01", "orderLinkId": "unlucky",
-    }  # fmt: skip
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        (Fault("fire"), "kind 'fire' is unknown: choose one of answer_lost"),
+        (Fault("refuse"), "refuse needs code"),
+        (Fault("cut", ms=5), "cut takes no ms: it takes nothing"),
+        (Fault("cut", share=0), r"share 0 is not in \(0, 1\]"),
+        (Fault("cut", from_s=5, until_s=4), "from_s 5 is after until_s 4"),
+        (Fault("push_late", ms=-5), "ms -5 is negative"),
+        (Fault("cut", nth=-1), "nth, times and every_s are not negative"),
+        (Fault("cut", Match(via="pigeon")), "match.via 'pigeon' is neither rest nor socket"),
+        (Fault("edit_push", field="x", op="burn"), "op 'burn' is unknown"),
+        (Fault("outage", part="moon"), "part 'moon' is unknown: choose one of all, borrowing"),
+    ],
+)
+def test_a_fault_that_makes_no_sense_is_refused(fault, words):
+    with pytest.raises(ValueError, match=words):
+        Faults([fault])
 
-    def place(link):
-        body = {**order, "orderLinkId": link}
-        return venue.request("POST", "/v5/order/create", body, account=ME, now_ms=0).code
 
-    assert place("unlucky") == 10016
-    assert venue.exchange.accounts[ME].orders == []
-    assert place("lucky") == 0
-    assert {e.topic for e in venue.drain() if e.account} == {"order", "execution", "position"}
+def test_every_kind_is_described():
+    """The table is the documentation: a line each."""
+    assert all(kind.doc and set(kind.needs) <= set(kind.takes) for kind in KINDS.values())

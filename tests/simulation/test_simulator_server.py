@@ -205,7 +205,7 @@ async def test_an_order_is_acknowledged_and_then_pushed():
 
 def subscribed(server, count):
     """Whether a private socket holds `count` subscriptions."""
-    groups = server.carrier.hub._private.values()
+    groups = server.gateway.hub._private.values()
     return any(len(s.topics) == count for group in groups for s in group)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from decimal import Decimal
 
 from hedgelock.simulator.limits import Limit
@@ -24,6 +25,8 @@ from hedgelock.simulator.state import Account, Exchange, Refused, Row
 
 COINS = ("BTC", "ETH", "USDC", "USDT")
 POCKETS = ("UNIFIED", "FUND")
+NEVER_MS = 4_070_908_800_000  # 2099-01-01: what a key without expiry shows
+DATE = "%Y-%m-%dT%H:%M:%SZ"
 EIGHT = Decimal("0.00000001")
 
 
@@ -121,20 +124,18 @@ def withdrawal(x: Exchange, a: Account, params: Params) -> Row:
 
 
 def api_key(x: Exchange, a: Account, params: Params) -> Row:
-    """GET user/query-api: a key that trades and transfers but cannot withdraw."""
+    """GET user/query-api: the terms of the key that asks."""
+    terms = a.terms
+    expires_ms = NEVER_MS if terms.expires_ms is None else terms.expires_ms
     return {
-        "id": str(a.uid), "note": "simulator", "apiKey": a.key, "readOnly": 0, "secret": "",
-        "permissions": {
-            "ContractTrade": ["Order", "Position"], "Spot": ["SpotTrade"],
-            "Wallet": ["AccountTransfer", "SubMemberTransfer"], "Options": [],
-            "Derivatives": ["DerivativesTrade"], "Exchange": [], "Earn": [],
-            "CopyTrading": [], "BlockTrade": [], "NFT": [], "Affiliate": [],
-        },
-        "ips": ["127.0.0.1"], "type": 1, "deadlineDay": 83, "expiredAt": "2099-01-01T00:00:00Z",
-        "createdAt": "2024-01-01T00:00:00Z", "unified": 0, "uta": 1, "userID": a.uid,
-        "inviterID": 0, "vipLevel": "No VIP", "mktMakerLevel": "0", "affiliateID": 0,
-        "rsaPublicKey": "", "isMaster": True, "parentUid": "0", "kycLevel": "LEVEL_1",
-        "kycRegion": "",
+        "id": str(a.uid), "note": "simulator", "apiKey": a.key, "readOnly": int(terms.read_only),
+        "secret": "", "permissions": {k: list(v) for k, v in terms.permissions.items()},
+        "ips": list(terms.ips), "type": 1,
+        "deadlineDay": max(0, expires_ms - x.now_ms) // DAY_MS,
+        "expiredAt": datetime.fromtimestamp(expires_ms / 1000, UTC).strftime(DATE), "createdAt": "2024-01-01T00:00:00Z", "unified": 0,
+        "uta": 1, "userID": a.uid, "inviterID": 0, "vipLevel": "No VIP", "mktMakerLevel": "0",
+        "affiliateID": 0, "rsaPublicKey": "", "isMaster": True, "parentUid": "0",
+        "kycLevel": "LEVEL_1", "kycRegion": "",
     }  # fmt: skip
 
 

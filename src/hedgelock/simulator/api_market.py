@@ -10,7 +10,7 @@ from hedgelock.simulator.instruments import Contract, instrument_row, tier_rows
 from hedgelock.simulator.matching import BUY, SELL
 from hedgelock.simulator.money import text
 from hedgelock.simulator.params import Params, limit, need, optional, whole
-from hedgelock.simulator.routes import PublicHandler
+from hedgelock.simulator.routes import PublicHandler, PublicRoute
 from hedgelock.simulator.scenarios import RatioTier
 from hedgelock.simulator.state import Exchange, Refused, Row
 
@@ -250,3 +250,4 @@ PUBLIC: dict[str, PublicHandler] = {
     "/v5/crypto-loan-common/collateral-data": loan_ratios,
     "/v5/crypto-loan-common/loanable-data": loanable,
 }
+ODD: dict[str, PublicRoute] = {}

@@ -1,12 +1,15 @@
-"""Signatures and timestamps, checked on the raw bytes as they were received."""
+"""Signatures and timestamps on the raw bytes as received, and what a key may do."""
 
 from __future__ import annotations
 
 import hashlib
 import hmac
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from typing import Any
 
+from hedgelock.simulator.keys import ANYWHERE, KeyTerms
 from hedgelock.simulator.state import Account, Refused
 
 AHEAD_MS = 1000  # a timestamp this far ahead of the exchange is refused
@@ -68,3 +71,51 @@ def check_stream(
     if not hmac.compare_digest(sign(account.secret, f"GET/realtime{expires}"), given.lower()):
         raise Refused(10004, "Params sign error")
     return account
+
+
+EXPIRED = (33004, "Your api key has expired.")
+WRONG_ADDRESS = (10010, "Unmatched IP, please check your API key's bound IP addresses.")
+DENIED = (10005, "Permission denied, please check your API key permissions.")
+
+
+def key_refusal(terms: KeyTerms, *, address: str, now_ms: int) -> tuple[int, str] | None:
+    """Code and words for a key that has expired or is used from a foreign address."""
+    if terms.expires_ms is not None and now_ms >= terms.expires_ms:
+        return EXPIRED
+    if terms.ips != ANYWHERE and address not in terms.ips:
+        return WRONG_ADDRESS
+    return None
+
+
+def may(
+    terms: KeyTerms, method: str, path: str, params: Mapping[str, Any], *,
+    lost: AbstractSet[str] = frozenset(),
+) -> bool:  # fmt: skip
+    """Whether a key may use a route; `lost` = permissions taken from it meanwhile.
+
+    Reading needs none; a write needs one permission of `needed` and a key that is not read-only.
+    """
+    if method == "GET":
+        return True
+    if terms.read_only:
+        return False
+    return any(
+        kind in terms.permissions.get(group, ()) and not {group, kind} & lost
+        for group, kind in needed(path, params)
+    )
+
+
+def needed(path: str, params: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    """Permissions of which one opens a route for writing, as (group, kind) of user/query-api.
+
+    Loans ask for spot trading (fact sheet §7.1).
+    """
+    if path.startswith("/v5/asset/"):
+        return (("Wallet", "AccountTransfer"),)
+    if path.startswith("/v5/position/"):
+        return (("ContractTrade", "Position"),)
+    if path.startswith("/v5/order/") and params.get("category") != "spot":
+        return (("ContractTrade", "Order"),)
+    if path.startswith(("/v5/order/", "/v5/crypto-loan", "/v5/spot-margin")):
+        return (("Spot", "SpotTrade"),)
+    return (("ContractTrade", "Order"), ("Spot", "SpotTrade"))

@@ -7,48 +7,48 @@ from typing import TYPE_CHECKING
 from urllib.parse import parse_qs
 
 import msgspec
-from aiohttp import web
 
 from hedgelock.simulator import loans
 from hedgelock.simulator.money import ZERO, text
+from hedgelock.simulator.request import Reply, Request
 from hedgelock.simulator.rows import order_row
 from hedgelock.simulator.state import Account, Exchange, Row
 from hedgelock.simulator.venue import Venue
 
 if TYPE_CHECKING:
-    from hedgelock.simulator.server import Carrier
+    from hedgelock.simulator.gateway import Gateway
 
 LOOPBACK = frozenset({"127.0.0.1", "::1"})
 CENT = Decimal("0.000001")
 
 
-def answer(carrier: Carrier, request: web.BaseRequest, path: str, query: str) -> web.Response:
+def answer(gateway: Gateway, request: Request, now_ms: int) -> Reply:
     """Serve a control request."""
-    venue = carrier.venue
+    venue = gateway.venue
+    path, _, query = request.target.partition("?")
     wanted = parse_qs(query)
     if path == "/healthz":
         return _json({"status": "ok", "scenario": venue.exchange.scenario.name})
-    if carrier.local_only and request.remote not in LOOPBACK:
+    if gateway.local_only and request.address not in LOOPBACK:
         return _json({"error": "loopback only"}, status=403)
     if path == "/sim/start" and request.method == "POST":
-        venue.start(carrier.clock())
+        venue.start(now_ms)
         return _json(state(venue))
     if path == "/sim/state":
-        venue.advance(carrier.clock())
+        venue.advance(now_ms)
         return _json(state(venue))
     if path == "/sim/orders":
         return _orders(venue, wanted.get("account", [""])[0])
     if path == "/sim/ticks":
-        return _json({"ticks": list(carrier.ticks)})
+        return _json({"ticks": list(gateway.ticks)})
     return _json({"error": "no such control route"}, status=404)
 
 
-def _json(body: Row, *, status: int = 200) -> web.Response:
-    encoded = msgspec.json.encode(body)
-    return web.Response(body=encoded, content_type="application/json", status=status)
+def _json(body: Row, *, status: int = 200) -> Reply:
+    return Reply(status, msgspec.json.encode(body))
 
 
-def _orders(venue: Venue, name: str) -> web.Response:
+def _orders(venue: Venue, name: str) -> Reply:
     account = venue.exchange.accounts.get(name)
     if account is None:
         return _json({"error": f"no account {name!r}"}, status=404)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -56,6 +57,16 @@ class Contract:
         """Whether a fill exchanges coins at once instead of opening a position."""
         return self.category == "spot"
 
+    @property
+    def price_digits(self) -> int:
+        """Decimals of a price on the wire: those of the tick, at least two."""
+        return max(2, -int(self.tick.as_tuple().exponent))
+
+    @property
+    def price_max(self) -> Decimal:
+        """Highest price that an order may have."""
+        return self.tick * 19_999_998
+
     def value(self, qty: Decimal, price: Decimal) -> Decimal:
         """Value of `qty` at `price`, in quote coin (linear, spot) or base coin (inverse)."""
         return qty / price if self.is_inverse else qty * price
@@ -108,31 +119,54 @@ BTCUSDT_TIERS = ladder(
 )
 BTCUSD_TIERS = ladder("150 0.005 100", "300 0.01 50", "450 0.015 33", "600 0.02 25")
 ETHUSDT_TIERS = ladder("1000000 0.005 100", "2000000 0.01 50", "4000000 0.02 25")
+ETHUSD_TIERS = ladder("3000 0.005 100", "6000 0.01 50", "9000 0.015 33", "12000 0.02 25")
+SOLUSDT_TIERS = ladder("300000 0.005 100", "1500000 0.01 50", "3000000 0.02 25", "6000000 0.05 10")
+XRPUSDT_TIERS = ladder("200000 0.0067 75", "1000000 0.01 50", "2500000 0.02 25", "5000000 0.05 10")
 
 PERP_TAKER, PERP_MAKER, SPOT_FEE = Decimal("0.00055"), Decimal("0.0002"), Decimal("0.001")
+
+
+def _perpetual(
+    name: str, base: str, steps: str, tiers: tuple[Tier, ...], *, number: int
+) -> Contract:
+    """A perpetual from "tick lot qty_max qty_max_market notional_min"; USD names are inverse."""
+    tick, lot, qty_max, qty_max_market, notional_min = (Decimal(word) for word in steps.split())
+    inverse = name == f"{base}USD"
+    return Contract(
+        "inverse" if inverse else "linear", name, base, "USD" if inverse else "USDT",
+        base if inverse else "USDT", tick, lot, lot, qty_max, qty_max_market, notional_min,
+        PERP_TAKER, PERP_MAKER, tiers[0].leverage_max, tiers, number,
+    )  # fmt: skip
+
+
+def _spot(name: str, base: str, steps: str, *, number: int) -> Contract:
+    """A spot pair against USDT from "tick lot qty_max qty_max_market notional_min"."""
+    tick, lot, qty_max, qty_max_market, notional_min = (Decimal(word) for word in steps.split())
+    return Contract(
+        "spot", name, base, "USDT", "USDT", tick, lot, lot, qty_max, qty_max_market, notional_min,
+        SPOT_FEE, SPOT_FEE, Decimal(10), (), number,
+    )  # fmt: skip
+
 
 CONTRACTS: dict[str, Contract] = {
     c.key: c
     for c in (
-        Contract(
-            "linear", "BTCUSDT", "BTC", "USDT", "USDT", Decimal("0.1"), Decimal("0.001"), Decimal("0.001"),
-            Decimal(1190), Decimal(500), Decimal(5), PERP_TAKER, PERP_MAKER, Decimal(100), BTCUSDT_TIERS, 5,
-        ),
-        Contract(
-            "linear", "ETHUSDT", "ETH", "USDT", "USDT", Decimal("0.01"), Decimal("0.01"), Decimal("0.01"),
-            Decimal(7240), Decimal(3000), Decimal(5), PERP_TAKER, PERP_MAKER, Decimal(100), ETHUSDT_TIERS, 6,
-        ),
-        Contract(
-            "inverse", "BTCUSD", "BTC", "USD", "BTC", Decimal("0.1"), Decimal(1), Decimal(1),
-            Decimal(25000000), Decimal(5000000), Decimal(1), PERP_TAKER, PERP_MAKER, Decimal(100), BTCUSD_TIERS, 1,
-        ),
-        Contract(
-            "spot", "BTCUSDT", "BTC", "USDT", "USDT", Decimal("0.1"), Decimal("0.000001"), Decimal("0.000001"),
-            Decimal(83), Decimal(41), Decimal(5), SPOT_FEE, SPOT_FEE, Decimal(10), (), 2,
-        ),
+        _perpetual("BTCUSDT", "BTC", "0.1 0.001 1190 500 5", BTCUSDT_TIERS, number=5),
+        _perpetual("ETHUSDT", "ETH", "0.01 0.01 7240 3000 5", ETHUSDT_TIERS, number=6),
+        _perpetual("SOLUSDT", "SOL", "0.01 0.1 80000 16000 5", SOLUSDT_TIERS, number=18),
+        _perpetual("XRPUSDT", "XRP", "0.0001 0.1 3000000 600000 5", XRPUSDT_TIERS, number=10),
+        _perpetual("BTCUSD", "BTC", "0.1 1 25000000 5000000 1", BTCUSD_TIERS, number=1),
+        _perpetual("ETHUSD", "ETH", "0.01 1 10000000 2000000 1", ETHUSD_TIERS, number=2),
+        _spot("BTCUSDT", "BTC", "0.1 0.000001 83 41 5", number=9),
+        _spot("ETHUSDT", "ETH", "0.01 0.00001 2000 700 5", number=11),
     )
-}  # fmt: skip
-PERPETUALS = tuple(c for c in CONTRACTS.values() if not c.is_spot)
+}
+"""The full catalogue; an exchange lists those whose base its scenario prices."""
+
+
+def listed(bases: Container[str]) -> dict[str, Contract]:
+    """The contracts of the catalogue on these base coins."""
+    return {key: c for key, c in CONTRACTS.items() if c.base in bases}
 
 
 def instrument_row(contract: Contract, *, interval_h: int) -> dict[str, Any]:
@@ -153,16 +187,18 @@ def instrument_row(contract: Contract, *, interval_h: int) -> dict[str, Any]:
             "riskParameters": {"priceLimitRatioX": "0.01", "priceLimitRatioY": "0.01"},
         }  # fmt: skip
     name = "InversePerpetual" if c.is_inverse else "LinearPerpetual"
+    digits = c.price_digits
+    tick = f"{c.tick:.{digits}f}"
     return {
         "symbol": c.symbol, "symbolId": c.symbol_id, "contractType": name, "status": "Trading",
         "baseCoin": c.base, "quoteCoin": c.quote, "settleCoin": c.settle,
         "launchTime": "1585526400000", "deliveryTime": "0", "deliveryFeeRate": "",
-        "priceScale": "2",
+        "priceScale": str(digits),
         "leverageFilter": {
             "minLeverage": "1", "maxLeverage": f"{c.leverage_max:.2f}", "leverageStep": "0.01",
         },
         "priceFilter": {
-            "minPrice": f"{c.tick:.2f}", "maxPrice": "1999999.80", "tickSize": f"{c.tick:.2f}",
+            "minPrice": tick, "maxPrice": f"{c.price_max:.{digits}f}", "tickSize": tick,
         },
         "lotSizeFilter": {
             "minNotionalValue": text(c.notional_min), "maxOrderQty": text(c.qty_max),

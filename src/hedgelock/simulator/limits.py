@@ -53,10 +53,12 @@ class RateLimits:
         self.factor = factor
         self._windows: dict[tuple[str, str], Window] = {}
 
-    def admit(self, account: str, endpoint: str, limit: Limit, now_ms: int) -> Allowance:
-        """Count a request of an account at an endpoint."""
+    def admit(
+        self, account: str, endpoint: str, limit: Limit, now_ms: int, *, factor: int = 1
+    ) -> Allowance:
+        """Count a request of an account at an endpoint; `factor` raises this account's limit."""
         window = self._windows.get((account, endpoint))
         if window is None:
-            raised = Limit(limit.count * self.factor, limit.window_ms)
+            raised = Limit(limit.count * self.factor * factor, limit.window_ms)
             window = self._windows[account, endpoint] = Window(raised)
         return window.admit(now_ms)

@@ -1,12 +1,13 @@
-"""Interest on the unified pockets' borrowings, and what happens when margin no longer covers them."""
+"""What happens when margin no longer covers a unified pocket."""
 
 from __future__ import annotations
 
 from decimal import Decimal
 
+from hedgelock.simulator import borrowing
 from hedgelock.simulator.instruments import Contract
 from hedgelock.simulator.matching import BUY, SELL
-from hedgelock.simulator.money import GRAIN, HOUSE, INSURANCE, LENDER, ZERO, grain, text
+from hedgelock.simulator.money import GRAIN, HOUSE, INSURANCE, ZERO, grain
 from hedgelock.simulator.rows import order_row, position_row, push_wallet
 from hedgelock.simulator.state import Account, Exchange, Order
 from hedgelock.simulator.trading import apply, cancel
@@ -15,23 +16,13 @@ LIQUIDATION_STEPS = 4  # a position is taken over in this many parts, until marg
 CONVERSION_FEE = Decimal("0.001")
 
 
-def charge_borrowing(x: Exchange) -> None:
-    """Charge an hour's interest on what the unified pockets have borrowed (at mm:05)."""
-    rate = x.scenario.margin.borrow_hourly_rate
-    for account in x.accounts.values():
-        for coin, state in x.report(account).coins.items():
-            interest = grain(state.borrowed * rate)
-            if not interest:
-                continue
-            x.ledger.move(coin, interest, source=account.unified, target=LENDER)
-            account.uta_interest[coin] = account.uta_interest.get(coin, ZERO) + interest
-            x.book(account, "INTEREST", coin, fee=interest, feeRate=text(rate))
-            push_wallet(x, account, coin)
-
-
 def liquidate_margin(x: Exchange, account: Account) -> bool:
     """Liquidate a unified pocket whose maintenance margin is not covered; True when it did."""
-    if not account.positions and all(v >= 0 for v in x.ledger.coins(account.unified).values()):
+    if (
+        not account.positions
+        and not account.owed
+        and all(v >= 0 for v in x.ledger.coins(account.unified).values())
+    ):
         return False
     if x.report(account).mm_rate < 1:
         return False
@@ -77,12 +68,14 @@ def _take_over(x: Exchange, account: Account, c: Contract, part: int) -> None:
 
 def _convert_to_repay(x: Exchange, account: Account) -> None:
     """Sell coins of the pocket at index until no coin's wallet is negative, or none is left."""
-    for owed, balance in x.ledger.coins(account.unified).items():
-        missing = -balance * x.price(owed)
+    borrowing.settle_all(x, account)
+    owing = dict.fromkeys(account.owed, ZERO) | x.ledger.coins(account.unified)
+    for owed, balance in owing.items():
+        missing = (account.owed.get(owed, ZERO) - balance) * x.price(owed)
         for coin, held in x.ledger.coins(account.unified).items():
             if missing <= 0:
                 break
-            if held <= 0:
+            if held <= 0 or coin == owed:
                 continue
             price = x.price(coin)
             sold = min(held, grain(missing / (1 - CONVERSION_FEE) / price) + GRAIN)
@@ -93,6 +86,7 @@ def _convert_to_repay(x: Exchange, account: Account) -> None:
             x.book(account, "CURRENCY_BUY", owed, cash_flow=bought)
             missing -= bought * x.price(owed)
             push_wallet(x, account, coin, owed)
+    borrowing.settle_all(x, account)
 
 
 def _cover_by_insurance(x: Exchange, account: Account) -> None:
@@ -101,3 +95,4 @@ def _cover_by_insurance(x: Exchange, account: Account) -> None:
             x.ledger.move(coin, -balance, source=INSURANCE, target=account.unified)
             x.book(account, "BONUS", coin, cash_flow=-balance)
             push_wallet(x, account, coin)
+    borrowing.write_off(x, account)

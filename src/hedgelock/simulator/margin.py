@@ -6,13 +6,16 @@ code would make every proof circular. All sums are USD; USDT and USD count as 1.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
+from types import MappingProxyType
 
 from hedgelock.simulator.instruments import Contract
 from hedgelock.simulator.money import ONE, ZERO
 from hedgelock.simulator.scenarios import MarginTerms, RatioTier
+
+NOTHING: Mapping[str, Decimal] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +65,13 @@ class CoinState:
     order_im: Decimal
     position_im: Decimal
     position_mm: Decimal
+    owed: Decimal = ZERO  # borrowed by hand: cash in the wallet and a debt
+    collateral: bool = True  # whether the wallet counts as collateral
 
     @property
     def equity(self) -> Decimal:
-        """Wallet plus unrealised profit."""
-        return self.wallet + self.upl
+        """Wallet plus unrealised profit, less what was borrowed by hand."""
+        return self.wallet - self.owed + self.upl
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,9 +149,15 @@ def assess(
     *,
     prices: Mapping[str, Decimal],
     terms: MarginTerms,
+    owed: Mapping[str, Decimal] = NOTHING,
+    idle: Container[str] = (),
 ) -> MarginReport:
-    """Margin state of a pocket. `prices` are USD per coin for every coin held or settled in."""
-    sums: dict[str, list[Decimal]] = {coin: [ZERO] * 4 for coin in wallets}
+    """Margin state of a pocket. `prices` are USD per coin for every coin held or settled in.
+
+    `owed` was borrowed by hand (its cash is in the wallet); `idle` coins are no collateral.
+    Borrowed per coin = owed + max(0, −(wallet + upl)), the second part being automatic.
+    """
+    sums: dict[str, list[Decimal]] = {coin: [ZERO] * 4 for coin in (*wallets, *owed)}
     for exposure in exposures:
         need = require(exposure)
         row = sums.setdefault(exposure.contract.settle, [ZERO] * 4)
@@ -158,16 +169,19 @@ def assess(
     equity = wallet_usd = upl_usd = initial = maintenance = ZERO
     for coin, (upl, order_im, position_im, position_mm) in sorted(sums.items()):
         price, wallet = prices[coin], wallets.get(coin, ZERO)
-        borrowed = max(ZERO, -(wallet + upl))
+        debt = owed.get(coin, ZERO)
+        borrowed = debt + max(ZERO, -(wallet + upl))
         collateral = wallet
+        counts = coin in terms.collateral_ratio and coin not in idle
         if wallet > 0:
-            collateral = tiered(wallet, terms.collateral_ratio.get(coin, ()))
+            collateral = tiered(wallet, terms.collateral_ratio[coin]) if counts else ZERO
         ratio = collateral / wallet if wallet else ONE
         coins[coin] = CoinState(
-            wallet, upl, price, ratio, borrowed, order_im, position_im, position_mm
-        )
-        equity += (wallet + upl) * price
-        wallet_usd += collateral * price
+            wallet, upl, price, ratio, borrowed, order_im, position_im, position_mm,
+            owed=debt, collateral=counts,
+        )  # fmt: skip
+        equity += (wallet - debt + upl) * price
+        wallet_usd += (collateral - debt) * price
         upl_usd += upl * price
         initial += (order_im + position_im + borrowed * terms.borrow_im_rate) * price
         maintenance += (position_mm + borrowed * terms.borrow_mm_rate) * price
@@ -179,9 +193,10 @@ def withdrawable(report: MarginReport, coin: str) -> Decimal:
     state = report.coins.get(coin)
     if state is None:
         return ZERO
-    own = state.wallet + min(ZERO, state.upl)
-    free = report.available / (state.price * (state.ratio or ONE))
-    return max(ZERO, min(own, free))
+    own = max(ZERO, state.wallet + min(ZERO, state.upl))
+    if not state.ratio:  # no collateral: margin does not miss it
+        return own
+    return min(own, max(ZERO, report.available / (state.price * state.ratio)))
 
 
 def loan_to_value(debt_usd: Decimal, collateral_usd: Decimal) -> Decimal:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import Enum
 
 from hedgelock.simulator.limits import Limit
 from hedgelock.simulator.params import Params
@@ -16,6 +17,15 @@ READ, WRITE = Limit(50), Limit(10)
 LOAN_READ, LOAN_WRITE = Limit(5), Limit(1)
 
 
+class Envelope(Enum):
+    """How an answer is wrapped; the exchange is not consistent (fact sheet §1.4)."""
+
+    FULL = "retCode, retMsg, result, retExtInfo object, time"
+    BARE = "retCode, retMsg and result only"
+    EXT_TEXT = "retExtInfo is the text {}"
+    FLAT = "the result's `list` is the result, its other fields stand at the top"
+
+
 @dataclass(frozen=True, slots=True)
 class Route:
     """A private route; routes with the same `pool` share one limit ("" = the path)."""
@@ -24,3 +34,12 @@ class Route:
     limit: Limit
     message: str = "OK"
     pool: str = ""
+    envelope: Envelope = Envelope.FULL
+
+
+@dataclass(frozen=True, slots=True)
+class PublicRoute:
+    """A public route whose envelope or message is not the usual one."""
+
+    message: str = "OK"
+    envelope: Envelope = Envelope.FULL

@@ -9,8 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
+from typing import TYPE_CHECKING
 
+from hedgelock.simulator.keys import KeyTerms
 from hedgelock.simulator.matching import BookShape
+
+if TYPE_CHECKING:
+    from hedgelock.simulator.deeds import Deed
 
 Path = tuple[tuple[float, float], ...]
 """Corner points (script second, value), joined by straight lines, flat outside."""
@@ -35,6 +40,7 @@ class AccountSetup:
     fund: Mapping[str, Decimal] = field(default_factory=dict)
     collateral: Mapping[str, Decimal] = field(default_factory=dict)
     debt: Mapping[str, Decimal] = field(default_factory=dict)
+    terms: KeyTerms = field(default_factory=KeyTerms)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +84,7 @@ class Scenario:
     book: BookShape = field(default_factory=BookShape)
     noise_bps: float = 3.0
     funding_interval_h: int = 8
+    deeds: tuple[Deed, ...] = ()
 
 
 def flat_ratio(ratio: str) -> tuple[RatioTier, ...]:

@@ -10,28 +10,21 @@ import asyncio
 import ipaddress
 import signal
 import time
-from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from urllib.parse import parse_qsl
 
-import msgspec
 import structlog
 import uvloop
 from aiohttp import web
 
 from hedgelock.clock import SystemClock
-from hedgelock.simulator import auth, control
-from hedgelock.simulator.exposition import CONTENT_TYPE, exposition
-from hedgelock.simulator.limits import IP_REQUESTS, IP_WINDOW_MS, Limit, RateLimits
+from hedgelock.simulator.faults import Faults
+from hedgelock.simulator.gateway import Gateway
+from hedgelock.simulator.request import Request, socket_path
 from hedgelock.simulator.scenarios import SCENARIOS, Scenario
-from hedgelock.simulator.sockets import Hub, Socket
-from hedgelock.simulator.state import Event, Refused, Row
-from hedgelock.simulator.venue import Response, Venue, is_public
+from hedgelock.simulator.sockets import Socket
+from hedgelock.simulator.venue import Venue
 
 log = structlog.get_logger("simulator")
-JSON = "application/json"
-TICKS_KEPT = 20_000
 PORT = 8010
 SYSTEM = SystemClock()
 
@@ -41,156 +34,59 @@ def wall_ms() -> int:
     return SYSTEM.now_ms()
 
 
-@dataclass(slots=True)
-class Batch:
-    """Private events of one request, held until its acknowledgement has been written."""
-
-    events: list[Event]
-    ready: bool = False
-
-
-@dataclass(slots=True)
 class Carrier:
-    """The exchange, its sockets, and what is on its way between them."""
+    """A gateway on aiohttp: reads requests, waits where it says, writes its answers."""
 
-    venue: Venue
-    hub: Hub
-    ip_limits: RateLimits
-    local_only: bool
-    ticks: deque[Row] = field(default_factory=lambda: deque(maxlen=TICKS_KEPT))
-    _batches: deque[Batch] = field(default_factory=deque)
-    clock: Callable[[], int] = wall_ms
-
-    def collect(self) -> Batch:
-        """Send the public events now; return the private ones, held in their order."""
-        batch = Batch([])
-        for event in self.venue.drain():
-            if event.account:
-                batch.events.append(event)
-            else:
-                self._note_tick(event)
-                self.hub.publish(event)
-        self._batches.append(batch)
-        return batch
-
-    def release(self, batch: Batch) -> None:
-        """Let a batch go, and those that waited behind it."""
-        batch.ready = True
-        while self._batches and self._batches[0].ready:
-            for event in self._batches.popleft().events:
-                self.hub.push(event)
-
-    def _note_tick(self, event: Event) -> None:
-        """Remember when a tick's first frame left, so that a bench can match orders to it."""
-        if event.topic.startswith("tickers.") and (
-            not self.ticks or self.ticks[-1]["id"] != event.sequence
-        ):
-            sent_ns = time.perf_counter_ns()
-            self.ticks.append({"id": event.sequence, "ts": event.ts_ms, "ns": sent_ns})
+    def __init__(self, gateway: Gateway, clock: Callable[[], int] = wall_ms) -> None:
+        self.gateway = gateway
+        self.clock = clock
+        self.closing: set[asyncio.Task[bool]] = set()
 
     async def beat(self) -> None:
         """Let the exchange's time pass."""
         while True:
-            due_ms = self.venue.next_event_ms() - self.clock()
+            due_ms = self.gateway.next_ms() - self.clock()
             if due_ms > 0:
                 await asyncio.sleep(due_ms / 1000)
-            self.venue.advance(self.clock())
-            self.release(self.collect())
+            self.gateway.beat(self.clock())
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Serve one HTTP request or upgrade."""
         received_ns = time.perf_counter_ns()
-        path, _, query = request.raw_path.partition("?")
-        if path == "/metrics":
-            return web.Response(
-                body=exposition(self.venue).encode(), headers={"Content-Type": CONTENT_TYPE}
-            )
-        if path == "/healthz" or path.startswith("/sim/"):
-            return control.answer(self, request, path, query)
-        _, found, tail = path.partition("/v5/")
-        if not found:
-            return self._envelope(None, Refused(10017, "Route not found."))
-        path = f"/v5/{tail}"  # clients may need a path prefix
-        if path.startswith("/v5/public/") or path in {"/v5/private", "/v5/trade"}:
-            return await Socket(self, request, path).serve()
-        address = request.remote or ""
-        if self.ip_limits.admit(
-            address, "ip", Limit(IP_REQUESTS, IP_WINDOW_MS), self.clock()
-        ).refused:
-            return web.Response(status=403, text="access too frequent", content_type="text/plain")
+        gateway, address = self.gateway, request.remote or ""
+        path = socket_path(request.raw_path)
+        if path:
+            status = gateway.opens(path, address, self.clock())
+            if status:
+                return web.Response(status=status)
+            return await Socket(gateway, request, self.clock, self.closing).serve(path)
         body = await request.read() if request.method == "POST" else b""
+        asked = Request(request.method, request.raw_path, request.headers, body, address)
+        verdict = gateway.arrive(asked, self.clock())
+        if verdict is not None and verdict.hold_ms:
+            await asyncio.sleep(verdict.hold_ms / 1000)
+        reply = gateway.http(asked, self.clock(), received_ns=received_ns, verdict=verdict)
+        batch = reply.batch
         try:
-            reply = self._serve(request, path, query=query, body=body, received_ns=received_ns)
-        except Refused as refusal:
-            return self._envelope(None, refusal)
-        batch = self.collect()
-        try:
-            response = self._envelope(reply, None)
+            if batch is not None and (reply.delay_s or reply.lost):
+                gateway.release(batch)  # pushes do not wait for an answer that is late or lost
+                batch = None
+            if reply.delay_s:
+                await asyncio.sleep(reply.delay_s)
+            response = web.Response(
+                status=reply.status or 500, body=reply.body, content_type=reply.content_type,
+                headers=reply.headers,
+            )  # fmt: skip
+            if reply.lost:
+                if request.transport is not None:
+                    request.transport.abort()
+                return response
             await response.prepare(request)
             await response.write_eof()
         finally:
-            self.release(batch)
+            if batch is not None:
+                gateway.release(batch)
         return response
-
-    def _serve(
-        self, request: web.BaseRequest, path: str, *, query: str, body: bytes, received_ns: int
-    ) -> Response:
-        now_ms = self.clock()
-        account = None
-        if not is_public(path) and "X-BAPI-API-KEY" in request.headers:
-            headers = request.headers
-            given = auth.Credentials(
-                headers.get("X-BAPI-API-KEY", ""), headers.get("X-BAPI-TIMESTAMP", ""),
-                headers.get("X-BAPI-SIGN", ""), headers.get("X-BAPI-RECV-WINDOW", ""),
-            )  # fmt: skip
-            raw = body.decode("utf-8", "replace") if request.method == "POST" else query
-            by_key = self.venue.exchange.by_key
-            account = auth.check_request(by_key, given, raw=raw, now_ms=now_ms).name
-        if request.method == "POST":
-            params = parse_body(body)
-        else:
-            params = dict(parse_qsl(query, keep_blank_values=True))
-        return self.venue.request(
-            request.method, path, params, account=account, now_ms=now_ms, received_ns=received_ns
-        )
-
-    def _envelope(self, reply: Response | None, refusal: Refused | None) -> web.Response:
-        now_ms = self.clock()
-        if reply is None:
-            code, message = (refusal.code, refusal.message) if refusal else (10016, "")
-            result: Row = {}
-            ext: Row = {}
-            limit, left, reset = 600, 599, now_ms
-        else:
-            code, message, result, ext = reply.code, reply.message, reply.result, reply.ext
-            now_ms, allowance = reply.time_ms, reply.allowance
-            limit, left, reset = allowance.limit, allowance.left, allowance.reset_ms
-        body = msgspec.json.encode(
-            {
-                "retCode": code, "retMsg": message, "result": result, "retExtInfo": ext,
-                "time": now_ms,
-            }
-        )  # fmt: skip
-        headers = {
-            "X-Bapi-Limit": str(limit),
-            "X-Bapi-Limit-Status": str(left),
-            "X-Bapi-Limit-Reset-Timestamp": str(reset),
-            "Timenow": str(now_ms),
-        }
-        return web.Response(body=body, content_type=JSON, headers=headers)
-
-
-def parse_body(body: bytes) -> Row:
-    """A JSON object, or 10001."""
-    if not body:
-        return {}
-    try:
-        parsed = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise Refused(10001, "params error: body is not JSON") from error
-    if not isinstance(parsed, dict):
-        raise Refused(10001, "params error: body is not an object")
-    return parsed
 
 
 class RunningServer:
@@ -206,7 +102,12 @@ class RunningServer:
     @property
     def venue(self) -> Venue:
         """The exchange behind it."""
-        return self.carrier.venue
+        return self.carrier.gateway.venue
+
+    @property
+    def gateway(self) -> Gateway:
+        """Its edge: faults and sessions."""
+        return self.carrier.gateway
 
     @property
     def url(self) -> str:
@@ -221,17 +122,24 @@ class RunningServer:
         if self._beat in done:
             self._beat.result()
 
+    async def drop_sockets(self) -> None:
+        """Close every WebSocket in order."""
+        for session in self.gateway.hub.sessions:
+            session.bye()
+        await asyncio.gather(*self.carrier.closing)
+
     async def stop(self) -> None:
         """Close all sockets and free the port."""
         self._beat.cancel()
         await asyncio.wait({self._beat})
-        await self.carrier.hub.close()
+        await self.drop_sockets()
         await self._runner.cleanup()
 
 
 async def serve(
     scenario: str | Scenario, *, port: int = PORT, speed: float = 1.0, wait: bool = False,
     seed: int = 1, host: str = "127.0.0.1", limits_factor: int = 1, allow_remote: bool = False,
+    faults: Faults | None = None,
 ) -> RunningServer:  # fmt: skip
     """Serve a scenario; port 0 picks a free one.
 
@@ -243,8 +151,11 @@ async def serve(
     venue = Venue(
         script, now_ms=wall_ms(), seed=seed, speed=speed, wait=wait, limits_factor=limits_factor
     )
-    limits = RateLimits(factor=limits_factor)
-    carrier = Carrier(venue, Hub(venue.streams), limits, local_only=not allow_remote)
+    gateway = Gateway(
+        venue, later=asyncio.get_running_loop().call_later, faults=faults,
+        limits_factor=limits_factor, local_only=not allow_remote,
+    )  # fmt: skip
+    carrier = Carrier(gateway)
     runner = web.ServerRunner(web.Server(carrier.handle, access_log=None), shutdown_timeout=1.0)
     await runner.setup()
     site = web.TCPSite(runner, host, port)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import heapq
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
-from hedgelock.simulator.instruments import CONTRACTS, Contract
+from hedgelock.simulator.conditions import Conditions
+from hedgelock.simulator.instruments import Contract
+from hedgelock.simulator.keys import KeyTerms
 from hedgelock.simulator.margin import Exposure, MarginReport, assess
 from hedgelock.simulator.market import Market
 from hedgelock.simulator.matching import BUY, Book
@@ -23,11 +26,14 @@ OPEN_STATUSES = frozenset({"New", "PartiallyFilled"})
 class Refused(Exception):
     """A request that the exchange answers with an error code; nothing was changed."""
 
-    def __init__(self, code: int, message: str, *, ext: Row | None = None) -> None:
+    def __init__(
+        self, code: int, message: str, *, ext: Row | None = None, result: Row | None = None
+    ) -> None:
         super().__init__(code, message)
         self.code = code
         self.message = message
         self.ext = ext or {}
+        self.result = result or {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +131,29 @@ class Debt:
 
 
 @dataclass(slots=True)
+class FixedLoan:
+    """A fixed-term loan; `interest` is owed in full from the start, `penalty` grows when late."""
+
+    loan_id: str
+    order_id: str
+    coin: str
+    principal: Decimal
+    interest: Decimal
+    annual_rate: Decimal
+    term_days: int
+    borrowed_ms: int
+    due_ms: int
+    repay_type: str  # "1": repaid from FUND when due, "2": turned into a flexible loan
+    penalty: Decimal = ZERO
+    interest_paid: Decimal = ZERO
+
+    @property
+    def total(self) -> Decimal:
+        """What must be repaid."""
+        return self.principal + self.interest + self.penalty
+
+
+@dataclass(slots=True)
 class Account:
     """One account; balances live in the ledger under its pockets' names."""
 
@@ -132,6 +161,7 @@ class Account:
     key: str
     secret: str
     uid: int
+    terms: KeyTerms = field(default_factory=KeyTerms)
     positions: dict[str, Position] = field(default_factory=dict)
     orders: list[Order] = field(default_factory=list)
     by_id: dict[str, Order] = field(default_factory=dict)
@@ -145,6 +175,16 @@ class Account:
     repayments: list[Row] = field(default_factory=list)
     adjustments: list[Row] = field(default_factory=list)
     uta_interest: dict[str, Decimal] = field(default_factory=dict)
+    owed: dict[str, Decimal] = field(default_factory=dict)  # borrowed by hand, unified pocket
+    borrow_hours: list[Row] = field(default_factory=list)  # rows of account/borrow-history
+    idle: set[str] = field(default_factory=set)  # coins switched off as collateral
+    auto_repay: dict[str, str] = field(default_factory=dict)
+    spot_margin: bool = True
+    spot_leverage: Decimal = Decimal(10)
+    fixed_loans: list[FixedLoan] = field(default_factory=list)
+    fixed_orders: list[Row] = field(default_factory=list)
+    fixed_repayments: list[Row] = field(default_factory=list)
+    loan_busy: set[str] = field(default_factory=set)  # coins of loan actions in progress
     fees_usd: Decimal = ZERO
     fills: int = 0
     ltv_max: Decimal = ZERO
@@ -177,15 +217,21 @@ class Exchange:
         self.received_ns = 0
         self.born = f"{scenario.name}:{market.seed}:{now_ms}"
         self.ledger = Ledger()
+        self.conditions = Conditions()
         self.accounts: dict[str, Account] = {}
         self.by_key: dict[str, Account] = {}
-        self.contracts: Mapping[str, Contract] = CONTRACTS
-        self.books = {key: Book(scenario.book) for key in CONTRACTS}
-        self.trades: dict[str, deque[Row]] = {key: deque(maxlen=1000) for key in CONTRACTS}
+        self.contracts: Mapping[str, Contract] = market.contracts
+        self.books = {key: Book(scenario.book) for key in self.contracts}
+        self.trades: dict[str, deque[Row]] = {key: deque(maxlen=1000) for key in self.contracts}
         self.outbox: list[Event] = []
         self.wanted: set[tuple[str, str]] = set()  # public (category, topic) with an audience
         self.sequence = 1_000_000
+        self.col_res = "0"  # the loan platform's room for collateral: "0", "1" or "2" (none)
+        self.loan_pool: dict[str, Decimal] = {}  # coins left to lend; absent = no limit
+        self.loan_processing_ms = 0  # loan actions stay "processing" for so long
+        self.transfer_processing_ms = 0  # transfers stay PENDING for so long
         self._serial = 0
+        self._jobs: list[tuple[int, int, Callable[[], None]]] = []
 
     def serial(self) -> int:
         """Next serial number."""
@@ -203,9 +249,26 @@ class Exchange:
         self.sequence += 1
         return self.sequence
 
+    def later(self, delay_ms: int, action: Callable[[], None]) -> None:
+        """Run `action` in `delay_ms`; at once for 0. Jobs of one instant keep their order."""
+        if delay_ms <= 0:
+            action()
+            return
+        heapq.heappush(self._jobs, (self.now_ms + delay_ms, self.serial(), action))
+
+    def next_job_ms(self) -> int | None:
+        """When the next job is due; None without jobs."""
+        return self._jobs[0][0] if self._jobs else None
+
+    def run_jobs(self) -> None:
+        """Run the jobs that are due now."""
+        while self._jobs and self._jobs[0][0] <= self.now_ms:
+            heapq.heappop(self._jobs)[2]()
+
     def add_account(self, setup: AccountSetup) -> Account:
         """Open an account and deposit its pockets."""
         account = Account(setup.key, setup.key, setup.secret, uid=592_324 + len(self.accounts))
+        account.terms = setup.terms
         self.accounts[account.name] = self.by_key[account.key] = account
         for holder, coins in (
             (account.unified, setup.unified),
@@ -221,6 +284,11 @@ class Exchange:
     def price(self, coin: str) -> Decimal:
         """USD per coin; dollars and their tokens count as 1."""
         return self.market.index.get(coin, ONE)
+
+    @property
+    def coins(self) -> list[str]:
+        """Every coin that can be held, by name."""
+        return sorted({"USDC", "USDT", *self.market.index})
 
     def prices(self) -> dict[str, Decimal]:
         """USD per coin for every coin that can be held."""
@@ -266,6 +334,8 @@ class Exchange:
             self.exposures(account, extra),
             prices=self.prices(),
             terms=self.scenario.margin,
+            owed=account.owed,
+            idle=account.idle,
         )
 
     def emit(self, topic: str, account: Account, rows: list[Row]) -> None:

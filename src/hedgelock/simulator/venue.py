@@ -12,23 +12,25 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from decimal import Decimal
+from typing import Any
 
 from hedgelock.simulator import (
     api_account,
+    api_borrow,
     api_loan,
     api_market,
     api_trade,
+    borrowing,
     funding,
     liquidation,
     loans,
 )
-from hedgelock.simulator.faults import Faults, NoFaults
-from hedgelock.simulator.instruments import CONTRACTS
+from hedgelock.simulator.instruments import listed
 from hedgelock.simulator.limits import Allowance, Limit, RateLimits
 from hedgelock.simulator.market import HOUR_MS, Market
 from hedgelock.simulator.matching import BUY, SELL
 from hedgelock.simulator.params import Params
-from hedgelock.simulator.routes import PublicHandler, Route
+from hedgelock.simulator.routes import Envelope, PublicHandler, PublicRoute, Route
 from hedgelock.simulator.scenarios import Scenario
 from hedgelock.simulator.state import Event, Exchange, Refused, Row
 from hedgelock.simulator.streams import Streams
@@ -38,6 +40,7 @@ from hedgelock.simulator.trading import fill_maker
 TICK_MS = 100
 INTEREST_MINUTE_MS = 5 * 60_000  # unified borrowings pay at mm:05
 NEVER_MS = 2**62
+
 
 @dataclass(frozen=True, slots=True)
 class Response:
@@ -49,11 +52,24 @@ class Response:
     time_ms: int
     allowance: Allowance
     ext: Row = field(default_factory=dict)
+    envelope: Envelope = Envelope.FULL
+
+    def body(self) -> Row:
+        """The JSON object that goes over the wire."""
+        whole: Row = {"retCode": self.code, "retMsg": self.message, "result": self.result}
+        if self.envelope is Envelope.BARE:
+            return whole
+        if self.envelope is Envelope.FLAT:
+            rest = dict(self.result)
+            return {**whole, "result": rest.pop("list"), **rest}
+        ext: Any = "{}" if self.envelope is Envelope.EXT_TEXT else self.ext
+        return {**whole, "retExtInfo": ext, "time": self.time_ms}
 
 
 PUBLIC: dict[str, PublicHandler] = {**api_market.PUBLIC, **api_loan.PUBLIC}
+PUBLIC_ODD: dict[str, PublicRoute] = {**api_market.ODD}
 PRIVATE: dict[tuple[str, str], Route] = {
-    **api_account.PRIVATE, **api_trade.PRIVATE, **api_loan.PRIVATE,
+    **api_account.PRIVATE, **api_trade.PRIVATE, **api_loan.PRIVATE, **api_borrow.PRIVATE,
 }  # fmt: skip
 SPOT_ORDER_LIMIT = Limit(20)
 
@@ -69,13 +85,11 @@ class Venue:
     def __init__(
         self, scenario: Scenario, *, now_ms: int, seed: int = 1, speed: float = 1.0,
         wait: bool = False, tick_ms: int = TICK_MS, limits_factor: int = 1,
-        faults: Faults | None = None,
     ) -> None:  # fmt: skip
-        market = Market(scenario, CONTRACTS, seed, speed, None if wait else now_ms)
+        market = Market(scenario, listed(scenario.prices), seed, speed, None if wait else now_ms)
         market.open(now_ms)
         self.exchange = Exchange(scenario, market, now_ms=now_ms)
         self.streams = Streams(self.exchange)
-        self.faults: Faults = faults or NoFaults()
         self._limits = RateLimits(factor=limits_factor)
         self._tick_ms = tick_ms
         self._next_tick_ms = now_ms + tick_ms
@@ -97,13 +111,17 @@ class Venue:
         market, now_ms = self.exchange.market, self.exchange.now_ms
         waiting = market.started_ms is None
         settlement_ms = NEVER_MS if waiting else market.next_settlement_ms(now_ms)
-        return min(self._next_tick_ms, self._next_hour_ms, self._next_interest_ms, settlement_ms)
+        job_ms = self.exchange.next_job_ms() or NEVER_MS
+        return min(
+            self._next_tick_ms, self._next_hour_ms, self._next_interest_ms, settlement_ms, job_ms
+        )
 
     def advance(self, now_ms: int) -> None:
         """Let everything happen that is due by `now_ms`, each at its own instant."""
         x = self.exchange
         while (at_ms := self.next_event_ms()) <= now_ms:
             x.now_ms = at_ms
+            x.run_jobs()
             if x.market.settlement_due(at_ms):
                 funding.settle_funding(x, x.market.settle(at_ms))
             if at_ms >= self._next_hour_ms:
@@ -111,7 +129,7 @@ class Venue:
                 loans.charge_interest(x)
             if at_ms >= self._next_interest_ms:
                 self._next_interest_ms += HOUR_MS
-                liquidation.charge_borrowing(x)
+                borrowing.charge_interest(x)
             if at_ms >= self._next_tick_ms:
                 self._next_tick_ms += self._tick_ms
                 self._tick()
@@ -132,29 +150,34 @@ class Venue:
         if public is None and route is None:
             return self._refuse(Refused(10017, "Route not found."), free)
         try:
-            self.faults.before(account or "", method, path, params)
             if public is not None:
-                return Response(0, "OK", public(x, params), x.now_ms, free)
+                odd = PUBLIC_ODD.get(path, PublicRoute())
+                result = public(x, params)
+                return Response(0, odd.message, result, x.now_ms, free, envelope=odd.envelope)
             if owner is None or route is None:
                 raise Refused(10003, "API key is invalid.")
             limit, pool = route.limit, path
             if path.startswith("/v5/order/") and params.get("category") == "spot":
                 limit, pool = max(limit, SPOT_ORDER_LIMIT, key=lambda m: m.count), f"{path}:spot"
-            free = self._limits.admit(owner.name, pool, limit, x.now_ms)
+            raised = owner.terms.limits_factor
+            free = self._limits.admit(owner.name, pool, limit, x.now_ms, factor=raised)
             if free.refused:
                 raise Refused(10006, "Too many visits. Exceeded the API Rate Limit.")
-            return Response(0, route.message, route.handler(x, owner, params), x.now_ms, free)
+            result = route.handler(x, owner, params)
+            return Response(0, route.message, result, x.now_ms, free, envelope=route.envelope)
         except Refused as refusal:
             return self._refuse(refusal, free)
 
     def drain(self) -> list[Event]:
         """Take the events that have happened since the last call."""
         events, self.exchange.outbox = self.exchange.outbox, []
-        return self.faults.pushed(events)
+        return events
 
     def _refuse(self, refusal: Refused, allowance: Allowance) -> Response:
         now_ms = self.exchange.now_ms
-        return Response(refusal.code, refusal.message, {}, now_ms, allowance, refusal.ext)
+        return Response(
+            refusal.code, refusal.message, refusal.result, now_ms, allowance, refusal.ext
+        )
 
     def _recentre_books(self) -> None:
         x = self.exchange

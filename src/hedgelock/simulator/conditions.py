@@ -1,0 +1,16 @@
+"""What deeds have changed about the venue's rules; everything is ordinary by default."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(slots=True)
+class Conditions:
+    """Read by the routes concerned, written by `deeds`."""
+
+    maintenance: bool = False  # trading and loans answer 10016, reads go on
+    tiers_missing: bool = False  # market/risk-limit answers without rows
+    col_res: str = "0"  # of the crypto loan: 0 normal, 1 near the limit, 2 no more collateral
+    reduce_only: set[str] = field(default_factory=set)  # contract keys: only closing orders
+    delisted: set[str] = field(default_factory=set)  # contract keys: no orders at all
