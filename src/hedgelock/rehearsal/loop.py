@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import functools
 import itertools
 import types
 from collections.abc import Callable, Coroutine, Generator
@@ -78,8 +79,8 @@ class VirtualLoop(asyncio.BaseEventLoop):
         """Every task that is not done, oldest first."""
         return [task for task in self._known.values() if not task.done()]
 
-    def forget(self, belongs: Callable[[contextvars.Context], bool]) -> None:
-        """Cancel every timer and every plain callback of a context that `belongs`.
+    def forget(self, belongs: Callable[[asyncio.Handle], bool]) -> None:
+        """Cancel every timer and every plain callback that `belongs`.
 
         Steps of tasks and callbacks of futures stay: a task that is cancelled needs them to end.
         """
@@ -89,7 +90,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
             if isinstance(handle._callback, types.MethodType)  # noqa: SLF001
         ]
         for handle in (*timers, *ready):
-            if belongs(handle._context):  # type: ignore[attr-defined]  # noqa: SLF001
+            if belongs(handle):
                 handle.cancel()
 
     def waiting(self) -> str:
@@ -124,3 +125,13 @@ class VirtualClock:
     def monotonic_ms(self) -> float:
         """Milliseconds since the loop's start."""
         return self._loop.time() * 1e3
+
+
+def origin(handle: asyncio.Handle) -> tuple[contextvars.Context, str]:
+    """The context that a callback was set in, and the module that it belongs to."""
+    callback: Any = handle._callback  # type: ignore[attr-defined]  # noqa: SLF001
+    while isinstance(callback, functools.partial):
+        callback = callback.func
+    owner = getattr(callback, "__self__", None)
+    module = type(owner).__module__ if owner is not None else getattr(callback, "__module__", "")
+    return handle._context, module or ""  # type: ignore[attr-defined]  # noqa: SLF001

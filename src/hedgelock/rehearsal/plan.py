@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from decimal import Decimal
 
-from hedgelock.rehearsal.wire import Weather
+from hedgelock.simulator.fault_kinds import Fault, Match
 from hedgelock.simulator.scenarios import Path, Scenario, script
 
 PRICE = 60_000.0
@@ -42,7 +42,7 @@ class Plan:
     seed: int
     family: str
     scenario: Scenario
-    weather: Weather
+    faults: tuple[Fault, ...] = ()
     kills: tuple[Kill, ...] = ()
     tick_ms: int = TICK_MS
     heal_s: float = LENGTH_S
@@ -104,7 +104,7 @@ def drawn(seed: int) -> Plan:
     dice = random.Random(f"plan {seed}")
     family = dice.choice(tuple(FAMILIES))
     prices, rates = FAMILIES[family](dice)
-    debt = Decimal(int(PRICE * dice.uniform(0.50, 0.70)))
+    debt = Decimal(int(PRICE * dice.uniform(0.55, 0.74)))
     base = script(
         f"{family}-{seed}", f"rehearsal of seed {seed}", btc=prices, funding=rates,
         settlements_s=(dice.uniform(10, 25), dice.uniform(30, 55)), debt=str(debt),
@@ -113,20 +113,67 @@ def drawn(seed: int) -> Plan:
                "BTC": dice.choice((Decimal("0.1"), Decimal("0.05")))}
     account = replace(base.accounts[0], unified=pockets)
     scenario = replace(base, accounts=(account,))
-    return Plan(seed, family, scenario, _weather(dice), _kills(dice))
+    return Plan(seed, family, scenario, _faults(dice), _kills(dice))
 
 
-def _weather(dice: random.Random) -> Weather:
-    """From fair to foul; each kind of trouble by itself or with others."""
-    foul = dice.choice((0.0, 0.5, 1.0, 2.0))
+_REQUESTS = ("/v5/*", "/v5/order/*", "/v5/asset/transfer/*", "/v5/crypto-loan*", "/v5/account/*",
+             "/v5/position/list", "/v5/market/*", "/v5/order/create", "/v5/order/realtime")
+_TOPICS = ("order", "execution", "position", "wallet", "*", "tickers*")
 
-    def some(most: float) -> float:
-        return most * foul * dice.random() if dice.random() < 0.7 else 0.0
 
-    return Weather(
-        lost_request=some(0.05), lost_answer=some(0.08), slow=some(0.05), busy=some(0.06),
-        broken=some(0.06), cut_per_s=some(0.05), mute_per_s=some(0.03),
-    )
+def _requests(dice: random.Random) -> dict[str, object]:
+    return {"match": Match(path=dice.choice(_REQUESTS)), "share": dice.choice((0.05, 0.2, 0.5, 1.0))}
+
+
+def _pushes(dice: random.Random) -> dict[str, object]:
+    return {"match": Match(topic=dice.choice(_TOPICS)), "share": dice.choice((0.1, 0.5, 1.0))}
+
+
+def _delay(most_ms: int) -> Callable[[random.Random], dict[str, object]]:
+    return lambda dice: {"ms": int(dice.uniform(50, most_ms))}
+
+
+Drawn = Callable[[random.Random], dict[str, object]]
+_FAULTS: dict[str, tuple[Drawn, ...]] = {
+    "slow_request": (_requests, _delay(8_000)),
+    "cut": (_requests,),
+    "http_error": (_requests, lambda dice: {"status": dice.choice((500, 502, 503, 429))}),
+    "refuse": (_requests, lambda dice: {"code": dice.choice((10000, 10016, 10019, 110007))}),
+    "rate_limited": (_requests,),
+    "outage": (lambda dice: {"part": dice.choice(
+        ("orders", "loans", "loan_writes", "transfers", "reads", "private_reads", "all")
+    )},),
+    "refill_refused": (),
+    "slow_answer": (_requests, _delay(8_000)),
+    "answer_lost": (_requests,),
+    "answer_never": (_requests, _delay(60_000)),
+    "unknown_outcome": (_requests,),
+    "orders_hidden": (_delay(3_000),),
+    "push_lost": (_pushes,),
+    "push_late": (_pushes, _delay(5_000)),
+    "push_twice": (_pushes, _delay(2_000)),
+    "push_swapped": (_pushes,),
+    "filled_twice": (),
+    "socket_dies": (lambda dice: {"every_s": dice.choice((0.0, 1.0, 5.0))},),
+    "socket_silent": (lambda dice: {"deaf": dice.random() < 0.5},),
+    "socket_refused": (),
+    "clock_skew": (lambda dice: {"ms": dice.choice((-4_000, -900, 700, 2_500))},),
+}
+"""Kinds that a system must come through, and what of each is drawn."""
+_LENGTHS_S = (1.0, 3.0, 8.0, 20.0, 60.0)
+
+
+def _faults(dice: random.Random) -> tuple[Fault, ...]:
+    """From none to eight kinds of trouble, by themselves or at once; all over by the heal phase."""
+    found = []
+    for kind in dice.sample(tuple(_FAULTS), dice.choice((0, 1, 2, 3, 5, 8))):
+        fields: dict[str, object] = {}
+        for draw in _FAULTS[kind]:
+            fields |= draw(dice)
+        from_s = dice.uniform(0, LENGTH_S - 5)
+        until_s = min(LENGTH_S, from_s + dice.choice(_LENGTHS_S))
+        found.append(Fault(kind=kind, from_s=from_s, until_s=until_s, **fields))  # type: ignore[arg-type]
+    return tuple(found)
 
 
 def _kills(dice: random.Random) -> tuple[Kill, ...]:

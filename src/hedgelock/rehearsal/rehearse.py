@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import structlog
@@ -20,7 +20,8 @@ from hedgelock.domain.money import trap_floats
 from hedgelock.rehearsal.auditor import Finding, audit, state_of
 from hedgelock.rehearsal.loop import VirtualLoop
 from hedgelock.rehearsal.plan import Kill, Plan, drawn
-from hedgelock.rehearsal.world import EPOCH_MS, World, settings_of
+from hedgelock.rehearsal.world import World, settings_of
+from hedgelock.simulator.faults import Faults
 
 T = TypeVar("T")
 QUIET_S = 3
@@ -61,7 +62,7 @@ def rehearse(plan: Plan | int) -> Report:
         counts = {
             "lives": len(world.lives), "orders": len(account.orders),
             "repayments": len(account.repayments), "borrows": len(account.borrows),
-            "faults": sum(kind == "fault" for _, kind, _ in world.trace),
+            "faults": sum(int(str(row["hits"])) for row in world.gateway.faults.listing()),
         }
         virtual_s = world.loop.time()
         return Report(chosen, findings, world.digest(), tuple(world.trace), virtual_s, counts)
@@ -76,10 +77,9 @@ def in_world(plan: Plan, play: Callable[[World], Awaitable[T]]) -> T:
     asyncio.set_event_loop(loop)
 
     async def main() -> T:
-        weather = replace(plan.weather, until_ms=EPOCH_MS + int(plan.heal_s * 1000))
         world = World(
-            plan.scenario, seed=plan.seed, tick_ms=plan.tick_ms, weather=weather,
-            settings=settings_of(()),
+            plan.scenario, seed=plan.seed, tick_ms=plan.tick_ms,
+            faults=Faults(plan.faults, seed=plan.seed), settings=settings_of(()),
         )
         with _logged(world):
             try:

@@ -11,18 +11,25 @@ import contextvars
 import functools
 import hashlib
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
+
+import msgspec
 
 from hedgelock import app
 from hedgelock.bus.memory import MemoryBus, MemoryLog
 from hedgelock.config import Settings, load
 from hedgelock.errors import Fenced
 from hedgelock.ports import StepRecord
-from hedgelock.rehearsal.loop import VirtualClock, VirtualLoop
+from hedgelock.exchanges.transport import HttpAnswer, TransportFailed
+from hedgelock.rehearsal.loop import VirtualClock, VirtualLoop, origin
 from hedgelock.rehearsal.plan import Death
-from hedgelock.rehearsal.wire import Weather, Wire
+from hedgelock.simulator.faults import Faults, Verdict
+from hedgelock.simulator.gateway import Gateway
+from hedgelock.simulator.inprocess import Distance, InProcess, Pulse
+from hedgelock.simulator.request import Reply, Request
 from hedgelock.simulator.scenarios import Scenario
+from hedgelock.simulator.state import Event
 from hedgelock.simulator.venue import Venue
 
 EPOCH_MS = 1_767_225_600_000
@@ -31,8 +38,16 @@ SETTINGS: Mapping[str, str] = {"RISK__DWELL_S": "5", "FUNDING__DWELL_S": "5"}
 """Scripts last a minute: states are left after seconds instead of minutes, as in the demo."""
 
 
+_encode = msgspec.json.Encoder().encode
+
 _LIFE: contextvars.ContextVar[int] = contextvars.ContextVar("life", default=0)
 """Which engine a callback or task belongs to; 0 = the exchange and whoever directs."""
+
+
+def _dies_with(handle: asyncio.Handle, number: int) -> bool:
+    """It is the engine's own; what it has sent belongs to the network and arrives."""
+    context, module = origin(handle)
+    return context.get(_LIFE) == number and not module.startswith("hedgelock.simulator")
 
 
 class Life(NamedTuple):
@@ -40,7 +55,7 @@ class Life(NamedTuple):
 
     number: int
     bus: MemoryBus
-    wire: Wire
+    wire: InProcess[HttpAnswer]
     task: asyncio.Task[int]
 
 
@@ -50,11 +65,40 @@ def settings_of(changes: tuple[tuple[str, str], ...]) -> Settings:
     return load({**SETTINGS, **dict(changes)}, env_file=None)
 
 
+class _Venue(Venue):
+    """The exchange, with the hash of everything that it has pushed."""
+
+    pushed: hashlib.blake2b
+
+    def drain(self) -> list[Event]:
+        """See `Venue`."""
+        events = super().drain()
+        for event in events:
+            self.pushed.update(_encode(event))
+        return events
+
+
+class _Gateway(Gateway):
+    """The exchange's edge, with a word to whoever waits for a request that changes something."""
+
+    on_change: Callable[[], None] | None = None
+
+    def http(
+        self, request: Request, now_ms: int, *, received_ns: int = 0, verdict: Verdict | None = None
+    ) -> Reply:
+        """See `Gateway`."""
+        reply = super().http(request, now_ms, received_ns=received_ns, verdict=verdict)
+        if request.method == "POST" and self.on_change is not None:
+            self.on_change()
+            self.on_change = None
+        return reply
+
+
 class World:
     """See the module. Make it on the virtual loop that runs it."""
 
     def __init__(
-        self, scenario: Scenario, *, seed: int, tick_ms: int, weather: Weather,
+        self, scenario: Scenario, *, seed: int, tick_ms: int = 500, faults: Faults | None = None,
         settings: Settings,
     ) -> None:
         loop = asyncio.get_running_loop()
@@ -63,15 +107,19 @@ class World:
         self.clock = VirtualClock(loop, EPOCH_MS)
         self.settings = settings
         self.seed = seed
-        self.venue = Venue(scenario, now_ms=EPOCH_MS, seed=seed, tick_ms=tick_ms)
+        self.venue = _Venue(scenario, now_ms=EPOCH_MS, seed=seed, tick_ms=tick_ms)
+        self.venue.pushed = hashlib.blake2b(digest_size=16)
+        outside = contextvars.copy_context()
+        self.gateway = _Gateway(
+            self.venue, later=functools.partial(outside.run, loop.call_later), faults=faults
+        )
         self.log = MemoryLog(f"rehearsal {seed}")
         self.lives: list[Life] = []
-        self.trace: list[tuple[int, str, object]] = []
-        self._weather = weather
-        self._dice = random.Random(f"wire {seed}")
-        self._events = hashlib.blake2b(digest_size=16)
-        self._keeper = asyncio.current_task()
         self.died = asyncio.Event()
+        self.trace: list[tuple[int, str, object]] = []
+        self._pulse = Pulse(self.gateway, self.clock.now_ms)
+        self._dice = random.Random(f"lives {seed}")
+        self._keeper = asyncio.current_task()
 
     # ------------------------------------------------------------ the engine
 
@@ -84,7 +132,7 @@ class World:
 
     def start(self) -> None:
         """Let the exchange's time pass."""
-        self._beat()
+        self._pulse.start()
 
     def boot(self) -> Life:
         """Start an engine on the log as it is."""
@@ -94,9 +142,9 @@ class World:
         bus = MemoryBus(self.log, clock=self.clock)
         bus.ensure_topics(app.SERVICES)
         app.seed(bus, self.settings, self.clock)
-        wire = Wire(
-            self.venue, self.clock, rng=self._dice, weather=self._weather, note=self.note,
-            flush=self.flush,
+        wire = InProcess(
+            self.gateway, self.clock.now_ms, answer=HttpAnswer, failed=TransportFailed,
+            distance=Distance(2.0, 4.0), seed=self._dice.getrandbits(32),
         )
         own = contextvars.copy_context()
         own.run(_LIFE.set, number)
@@ -118,10 +166,10 @@ class World:
         self.note("kill", life.number)
         self.died.set()
         life.bus.crash()
-        life.wire.sever()
-        self.loop.forget(lambda context: context.get(_LIFE) == life.number)
+        self.loop.forget(lambda handle: _dies_with(handle, life.number))
         for task in self._tasks():
             task.cancel()
+        self.loop.create_task(life.wire.close(), name=f"resets-{life.number}")
 
     async def buried(self) -> None:
         """Until nothing of a killed engine is left."""
@@ -146,7 +194,7 @@ class World:
             case Death.AFTER_COMMIT:
                 life.bus.after_commit = die
             case Death.ON_ARRIVAL:
-                life.wire.on_arrival = self.kill
+                self.gateway.on_change = self.kill
 
     def _tasks(self) -> list[asyncio.Task[Any]]:
         return [task for task in self.loop.tasks() if task is not self._keeper]
@@ -155,26 +203,9 @@ class World:
         """Something for the trace."""
         self.trace.append((self.clock.now_ms() - EPOCH_MS, kind, what))
 
-    # ------------------------------------------------------------ the exchange's time
-
-    def _beat(self) -> None:
-        self.venue.advance(self.clock.now_ms())
-        self.flush()
-        if self.life is not None:
-            self.life.wire.storm(0.1)
-        due_ms = max(1, self.venue.next_event_ms() - self.clock.now_ms())
-        self.loop.call_later(due_ms / 1e3, self._beat)
-
-    def flush(self) -> None:
-        """Push what has happened at the exchange."""
-        for event in self.venue.drain():
-            self._events.update(repr(event).encode())
-            if self.life is not None:
-                self.life.wire.pushed(event)
-
     def digest(self) -> str:
         """Hash of everything that the exchange pushed and the log holds."""
-        return f"{self._events.hexdigest()}:{self.log.digest()}"
+        return f"{self.venue.pushed.hexdigest()}:{self.log.digest()}"
 
     def account(self) -> Any:
         """The watched account at the exchange."""
