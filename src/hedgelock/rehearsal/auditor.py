@@ -160,7 +160,9 @@ def _settled(world: World, _books: Books) -> Iterable[str]:
     if hedger.mode is not SafetyMode.ACTIVE:
         yield f"safety says {hedger.mode.value}"
     for record in world.lives[-1].bus.read("quarantine"):
-        yield f"quarantined: {codec.decode(record.value).body.reason}"
+        body = codec.decode(record.value).body
+        if body.moves_money:
+            yield f"quarantined: {body.reason}"
 
 
 def _resting(world: World, _books: Books) -> Iterable[str]:

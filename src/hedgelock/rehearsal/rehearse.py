@@ -24,10 +24,8 @@ from hedgelock.rehearsal.world import World, settings_of
 from hedgelock.simulator.faults import Faults
 
 T = TypeVar("T")
-QUIET_S = 3
-"""So many seconds in a row without anything under way, and the system is at rest."""
 LEDGER_S = 33
-"""The collector reads the transaction log every 30 s."""
+"""So many seconds without news, and the system is at rest: the log is read every 30 s."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +72,6 @@ def in_world(plan: Plan, play: Callable[[World], Awaitable[T]]) -> T:
     """Make the plan's world, `play` in it, and leave nothing behind."""
     trap_floats()
     loop = VirtualLoop()
-    asyncio.set_event_loop(loop)
 
     async def main() -> T:
         world = World(
@@ -91,7 +88,6 @@ def in_world(plan: Plan, play: Callable[[World], Awaitable[T]]) -> T:
     try:
         return loop.run_until_complete(main())
     finally:
-        asyncio.set_event_loop(None)
         loop.close()
 
 
@@ -145,15 +141,11 @@ async def _die(world: World, kill: Kill) -> None:
 
 async def _settle(world: World, most_s: float) -> None:
     """Until the system is at rest and has read everything, or for too long."""
-    quiet, deadline_s = 0, world.loop.time() + most_s
-    since_s = world.loop.time()
-    while world.loop.time() < deadline_s:
+    quiet_s, lines, deadline_s = 0, -1, world.loop.time() + most_s
+    while world.loop.time() < deadline_s and quiet_s < LEDGER_S:
         await asyncio.sleep(1.0)
-        quiet = quiet + 1 if _is_quiet(world) else 0
-        if quiet == 0:
-            since_s = world.loop.time()
-        if quiet >= QUIET_S and world.loop.time() - since_s >= LEDGER_S:
-            return
+        is_same = lines == (lines := len(world.account().log))
+        quiet_s = quiet_s + 1 if is_same and _is_quiet(world) else 0
 
 
 def _is_quiet(world: World) -> bool:

@@ -139,6 +139,7 @@ class World:
         assert self.life is None, "one engine at a time"
         number = len(self.lives) + 1
         self.died.clear()
+        self.gateway.on_change = None
         bus = MemoryBus(self.log, clock=self.clock)
         bus.ensure_topics(app.SERVICES)
         app.seed(bus, self.settings, self.clock)
