@@ -10,7 +10,7 @@ import pytest
 from cli.cli_story import Cli
 
 COMMANDS = ("run", "service", "simulate", "config", "topics", "peek", "why", "replay", "doctor",
-            "operator", "healthcheck")
+            "operator", "healthcheck", "rehearse")
 
 
 def test_help_names_every_command(cli: Cli) -> None:

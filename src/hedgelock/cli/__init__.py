@@ -6,6 +6,7 @@
     screen    how the live view looks               show      config, topics, peek
     why       why, replay                           doctor    doctor, healthcheck
     operate   operator halt | resume | kill         start     service, simulate
+    rehearse  rehearse
 
 Commands import what they need when they run: `hedgelock --help` must not wait for an exchange library.
 """
@@ -19,7 +20,7 @@ from typing import Annotated
 import typer
 
 from hedgelock import __version__
-from hedgelock.cli import console, doctor, live, operate, show, start, why
+from hedgelock.cli import console, doctor, live, operate, rehearse, show, start, why
 
 app = typer.Typer(
     name="hedgelock",
@@ -36,7 +37,7 @@ app = typer.Typer(
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (live, show, why, doctor, operate, start):
+for module in (live, show, why, doctor, operate, start, rehearse):
     module.register(app)
 
 

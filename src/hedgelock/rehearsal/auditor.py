@@ -10,6 +10,7 @@ from typing import NamedTuple, TypeVar
 import msgspec
 
 from hedgelock import app
+from hedgelock.bus import codec
 from hedgelock.domain.account import AccountView
 from hedgelock.domain.execution_memory import ExecutionMemory
 from hedgelock.domain.hedge_memory import HedgeMemory
@@ -19,7 +20,6 @@ from hedgelock.domain.safety import SafetyMode
 from hedgelock.domain.situation import HedgeReason
 from hedgelock.domain.sizing import decide
 from hedgelock.domain.step import Now
-from hedgelock.bus import codec
 from hedgelock.rehearsal.books import (
     Books,
     audit_executions,
@@ -225,8 +225,11 @@ def _on_target(world: World, _books: Books) -> Iterable[str]:
     wanted = decide(seen)
     position = world.account().positions.get(policy.hedge.instrument.replace(":", "."))
     held = -position.size if position is not None else ZERO
-    if abs(held - wanted.numbers.target) > policy.hedge.no_trade_band + seen.instrument.lot_size:
-        yield f"short {held}, the policy wants {wanted.numbers.target} ({wanted.reason.value})"
+    band, target = policy.hedge.no_trade_band + seen.instrument.lot_size, wanted.numbers.target
+    # Where margin binds, the policy stays half a band inside the cap.
+    least = min(target, wanted.numbers.h_cap - policy.hedge.no_trade_band / 2) - band
+    if not least <= held <= target + band:
+        yield f"short {held}, the policy wants {target:.4f} ({wanted.reason.value})"
     if not seen.is_settled:
         yield "money has not settled"
 

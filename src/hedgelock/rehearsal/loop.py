@@ -15,7 +15,7 @@ import functools
 import itertools
 import types
 from collections.abc import Callable, Coroutine, Generator
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 
@@ -64,7 +64,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         scheduled: list[asyncio.TimerHandle] = self._scheduled  # type: ignore[attr-defined]
         self._now_s = max(self._now_s, scheduled[0].when())
 
-    def create_task(
+    def create_task(  # type: ignore[override]  # typeshed leaves the name open
         self, coro: Generator[Any, None, T] | Coroutine[Any, Any, T], *, name: str | None = None,
         context: Any = None,
     ) -> asyncio.Task[T]:
@@ -95,11 +95,13 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
     def waiting(self) -> str:
         """Who waits, for the error of a deadlock."""
-        names = [f"{task.get_name()} ({task.get_coro().__qualname__})" for task in self.tasks()]
+        names = [task.get_name() for task in self.tasks()]
         return "nothing is scheduled, and these wait for ever: " + ", ".join(names)
 
-    def run_in_executor(self, executor: Any, func: Any, *args: Any) -> NoReturn:
-        """No threads: their timing would be somebody else's."""
+    def run_in_executor(  # type: ignore[override]  # there is nothing to hand back
+        self, executor: Any, func: Any, *args: Any
+    ) -> Any:
+        """Raises RuntimeError: no threads, their timing would be somebody else's."""
         raise RuntimeError(f"a simulation runs no threads: {func}")
 
     # -- what BaseEventLoop asks of a loop with sockets

@@ -153,7 +153,8 @@ def _is_quiet(world: World) -> bool:
     hedger = state_of(world, "hedger", HedgeMemory)
     if executor is None or hedger is None or not is_settled(hedger):
         return False
-    return all(o.is_terminal for o in (*executor.orders.values(), *executor.actions.values()))
+    orders_over = all(order.is_terminal for order in executor.orders.values())
+    return orders_over and all(action.is_terminal for action in executor.actions.values())
 
 
 __all__ = ["Report", "in_world", "rehearse"]

@@ -20,8 +20,8 @@ from hedgelock import app
 from hedgelock.bus.memory import MemoryBus, MemoryLog
 from hedgelock.config import Settings, load
 from hedgelock.errors import Fenced
-from hedgelock.ports import StepRecord
 from hedgelock.exchanges.transport import HttpAnswer, TransportFailed
+from hedgelock.ports import StepRecord
 from hedgelock.rehearsal.loop import VirtualClock, VirtualLoop, origin
 from hedgelock.rehearsal.plan import Death
 from hedgelock.simulator.faults import Faults, Verdict
@@ -111,7 +111,8 @@ class World:
         self.venue.pushed = hashlib.blake2b(digest_size=16)
         outside = contextvars.copy_context()
         self.gateway = _Gateway(
-            self.venue, later=functools.partial(outside.run, loop.call_later), faults=faults
+            self.venue, faults=faults,
+            later=lambda delay_s, act: loop.call_later(delay_s, act, context=outside),
         )
         self.log = MemoryLog(f"rehearsal {seed}")
         self.lives: list[Life] = []
