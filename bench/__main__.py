@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from bench import chain, figures, floors, latency, market, memory, parts, startup
+from bench import chain, figures, floors, latency, market, memory, orders, parts, startup
 from bench.chain import Recording
 from bench.figures import Figure, percentile, spread
 from bench.processes import BenchError, Site, end, site
@@ -87,6 +87,10 @@ class Bench:
         """PSS of `hedgelock run` while the demo plays."""
         return [memory.measure()]
 
+    def orders(self) -> list[Figure]:
+        """The simulator: 1,000 orders a second over the trade socket, ten stream subscribers."""
+        return orders.measure()
+
     # ------------------------------------------------------------ the log to start from
 
     def _keep(self, made: Site) -> None:
@@ -115,7 +119,7 @@ class Bench:
             bus.close()
 
 
-NAMES = ("embedded", "kafka", "chain", "parts", "ready", "memory")
+NAMES = ("embedded", "kafka", "chain", "parts", "ready", "memory", "orders")
 
 
 def _enough(name: str, found: latency.Latencies) -> list[Figure]:

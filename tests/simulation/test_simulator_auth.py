@@ -3,6 +3,7 @@
 import pytest
 
 from hedgelock.simulator import auth
+from hedgelock.simulator.keys import KeyTerms
 from hedgelock.simulator.limits import Limit, RateLimits, Window
 from hedgelock.simulator.state import Account, Refused
 
@@ -119,3 +120,41 @@ def test_unknown_routes(desk):
     assert desk.call("POST", "market/time").code == 10017
     desk.who = ""
     assert desk.call("GET", "account/info").code == 10003
+
+
+ORDERING, TRANSFER = "/v5/order/create", "/v5/asset/transfer/inter-transfer"
+
+
+@pytest.mark.parametrize(
+    ("permissions", "path", "params", "open_"),
+    [
+        ({"ContractTrade": ("Order",)}, ORDERING, {"category": "linear"}, True),
+        ({"ContractTrade": ("Position",)}, ORDERING, {"category": "linear"}, False),
+        ({"Spot": ("SpotTrade",)}, ORDERING, {"category": "linear"}, False),
+        ({"Spot": ("SpotTrade",)}, ORDERING, {"category": "spot"}, True),
+        ({"ContractTrade": ("Position",)}, "/v5/position/set-leverage", {}, True),
+        ({"ContractTrade": ("Order",)}, "/v5/position/set-leverage", {}, False),
+        ({"Wallet": ("AccountTransfer",)}, TRANSFER, {}, True),
+        ({"Wallet": ("SubMemberTransfer",)}, TRANSFER, {}, False),
+        ({"Spot": ("SpotTrade",)}, "/v5/crypto-loan-flexible/repay", {}, True),
+        ({"ContractTrade": ("Order",)}, "/v5/crypto-loan-flexible/repay", {}, False),
+        ({"ContractTrade": ("Order",)}, "/v5/account/set-collateral-switch", {}, True),
+        ({}, "/v5/account/set-collateral-switch", {}, False),
+    ],
+)
+def test_a_route_asks_for_its_permission(permissions, path, params, open_):
+    """Writing needs it, reading needs none, and a read-only key writes nothing."""
+    terms = KeyTerms(permissions=permissions)
+    assert auth.may(terms, "POST", path, params) is open_
+    assert auth.may(terms, "GET", path, params)
+    assert not auth.may(KeyTerms(read_only=True), "POST", path, params)
+    lost = frozenset(permissions)
+    assert not auth.may(terms, "POST", path, params, lost=lost), "the whole group was taken away"
+
+
+def test_a_key_expires_and_knows_its_addresses():
+    bound = KeyTerms(ips=("10.0.0.1",), expires_ms=NOW)
+    assert auth.key_refusal(bound, address="10.0.0.1", now_ms=NOW - 1) is None
+    assert auth.key_refusal(bound, address="10.0.0.1", now_ms=NOW)[0] == 33004
+    assert auth.key_refusal(bound, address="10.0.0.2", now_ms=NOW - 1)[0] == 10010
+    assert auth.key_refusal(KeyTerms(), address="anywhere", now_ms=NOW) is None

@@ -15,6 +15,7 @@ import aiohttp
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from hedgelock.simulator.fault_kinds import Fault, Match
 from hedgelock.simulator.server import is_loopback, serve
 
 KEY = "hedgelock-sim"
@@ -300,6 +301,48 @@ async def test_the_control_api():
         assert (await client.get("/healthz", signed=False))[2]["status"] == "ok"
         assert (await client.get("/sim/nothing", signed=False))[0] == 404
         assert (await client.get("/sim/orders", "account=no", signed=False))[0] == 404
+
+
+async def test_faults_on_real_sockets():
+    """Cut, lost and slow answers, an abrupt end without a close frame, refused and silent sockets."""
+    async with simulator() as client:
+        faults = client.server.gateway.faults
+        match = Match(path="/v5/order/create")
+        for kind, links in (("cut", []), ("answer_lost", ["answer_lost"])):
+            number = faults.add(Fault(kind, match))
+            with pytest.raises((aiohttp.ServerDisconnectedError, aiohttp.ClientOSError)):
+                await client.post(
+                    "/v5/order/create", {**ORDER, "qty": "0.01", "orderLinkId": kind}
+                )
+            faults.remove(number)
+            orders = client.server.venue.exchange.accounts[KEY].orders
+            assert [order.link for order in orders] == links
+        number = faults.add(Fault("slow_answer", match, ms=80))
+        before = time.perf_counter()
+        body = {**ORDER, "qty": "0.01", "orderLinkId": "slow"}
+        assert (await client.post("/v5/order/create", body))["retCode"] == 0
+        assert time.perf_counter() - before >= 0.08
+        faults.add(Fault("slow_request", match, ms=80))
+        faults.remove(number)
+        assert (await client.post("/v5/order/create", body))["retCode"] == 110072
+        faults.clear()
+        async with client.socket("/v5/private") as socket:
+            await authenticate(socket)
+            await socket.receive_json()
+            faults.add(Fault("socket_dies", from_s=0, times=1))
+            message = await asyncio.wait_for(socket.receive(), 5)
+            assert message.type in {aiohttp.WSMsgType.CLOSED, aiohttp.WSMsgType.ERROR}
+            assert socket.close_code == 1006, "no close frame came"
+        faults.clear()
+        faults.add(Fault("socket_refused"))
+        with pytest.raises(aiohttp.WSServerHandshakeError, match="503"):
+            await client.socket("/v5/private")
+        faults.clear()
+        faults.add(Fault("socket_silent"))
+        async with client.socket("/v5/private") as socket:
+            await socket.send_json({"op": "ping"})
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(socket.receive(), 0.1)
 
 
 async def test_metrics_can_be_scraped():

@@ -27,6 +27,7 @@ def register(app: typer.Typer) -> None:
             "hedgelock simulate  –  the demo script on http://127.0.0.1:8010",
             "hedgelock simulate --scenario crash --speed 4",
             "hedgelock simulate --wait  –  the script starts at POST /sim/start",
+            "hedgelock simulate --script outage.toml  –  a scenario file with faults",
         ),
     )(simulate)
 
@@ -59,6 +60,9 @@ def simulate(
     scenario: Annotated[
         str | None, typer.Option(help="The script: calm, crash, demo, mania or whipsaw.")
     ] = None,
+    script: Annotated[
+        str | None, typer.Option(help="A scenario file: market, accounts, deeds, faults.")
+    ] = None,
     speed: Annotated[
         str | None, typer.Option(help="How fast the script plays (wall time stays wall time).")
     ] = None,
@@ -76,7 +80,7 @@ def simulate(
     from hedgelock.simulator import server
 
     settings = load_settings(
-        {"SIM__SCENARIO": scenario, "SIM__SPEED": speed, "SIM__SEED": seed, "SIM__PORT": port}
+        {"SIM__SCENARIO": script or scenario, "SIM__SPEED": speed, "SIM__SEED": seed, "SIM__PORT": port}
     )
     check_scenario(settings.sim.scenario)
     sim = settings.sim
@@ -95,9 +99,17 @@ def simulate(
 
 
 def check_scenario(name: str) -> None:
-    """Leave with code 2 when there is no such script."""
+    """Leave with code 2 when there is no such script, or when its file cannot be played."""
     from hedgelock.simulator.scenarios import SCENARIOS
+    from hedgelock.simulator.script import BadScript, is_file, read_script
 
+    if is_file(name):
+        try:
+            read_script(Path(name))
+        except BadScript as error:
+            fail("the scenario file cannot be played", why=str(error),
+                 todo="correct it; docs/simulator.md describes the tables", code=USAGE)
+        return
     if name not in SCENARIOS:
         known = "; ".join(f"{s.name}: {s.summary}" for s in SCENARIOS.values())
         fail(f"there is no scenario {name!r}", why=known, todo="--scenario demo", code=USAGE)

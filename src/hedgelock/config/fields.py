@@ -137,6 +137,10 @@ Truth = Annotated[bool, BeforeValidator(_truth)]
 HttpUrl = Annotated[str, AfterValidator(_http_url)]
 WsUrl = Annotated[str, AfterValidator(_ws_url)]
 Name = Annotated[str, _shaped(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", "letters, digits, . _ and -")]
+Scenario = Annotated[
+    str,
+    _shaped(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}|[^\x00-\x1f]{1,400}\.toml", "a name, or a .toml file"),
+]
 Prefix = Annotated[str, _shaped(r"[A-Za-z0-9._-]{0,64}", "letters, digits, . _ and -")]
 Coin = Annotated[str, _shaped(r"[A-Z0-9]{2,12}", "a coin in capitals")]
 Instrument = Annotated[

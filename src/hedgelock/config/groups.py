@@ -299,7 +299,9 @@ class OperatorSettings(Group):
 class SimSettings(Group):
     """The built-in exchange simulator."""
 
-    scenario: f.Name = var("demo", "The script to play: calm, crash, mania, whipsaw or demo.")
+    scenario: f.Scenario = var(
+        "demo", "The script to play: calm, crash, mania, whipsaw, demo, or a scenario file (.toml)."
+    )
     speed: f.Speed = var(Decimal(1), "How fast the script plays; wall time stays wall time.",
                          unit="factor", example="4")
     seed: f.Seed = var(1, "Seed of the noise.")

@@ -30,6 +30,9 @@ def main() -> int:
             seed=sim.seed,
             host=sim.host,
         )
+    except ConfigError as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
     except (OSError, ValueError) as error:
         sys.stderr.write(
             f"the simulator cannot listen on {sim.host}:{sim.port}: {error}; "

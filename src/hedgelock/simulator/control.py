@@ -1,59 +1,167 @@
-"""The control API (`/sim/...`): starting the script, and what an audit needs. Loopback only."""
+"""The control API (`/sim/...`): script, faults, accounts, and what an audit needs. Loopback only."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import parse_qs
 
 import msgspec
 
 from hedgelock.simulator import loans
+from hedgelock.simulator.fault_kinds import KINDS, Fault
 from hedgelock.simulator.money import ZERO, text
 from hedgelock.simulator.request import Reply, Request
 from hedgelock.simulator.rows import order_row
 from hedgelock.simulator.state import Account, Exchange, Row
+from hedgelock.simulator.tables import AccountTable, TermsTable
 from hedgelock.simulator.venue import Venue
 
 if TYPE_CHECKING:
     from hedgelock.simulator.gateway import Gateway
 
+SPEED_MAX = 1000.0
 LOOPBACK = frozenset({"127.0.0.1", "::1"})
 CENT = Decimal("0.000001")
 
 
+class Told(NamedTuple):
+    """A control request: its query, its body and the time."""
+
+    query: Mapping[str, str]
+    body: bytes
+    now_ms: int
+
+
 def answer(gateway: Gateway, request: Request, now_ms: int) -> Reply:
-    """Serve a control request."""
-    venue = gateway.venue
+    """Serve a control request; 400 with what is wrong, 404 with the routes there are."""
     path, _, query = request.target.partition("?")
-    wanted = parse_qs(query)
     if path == "/healthz":
-        return _json({"status": "ok", "scenario": venue.exchange.scenario.name})
+        return _json({"status": "ok", "scenario": gateway.venue.exchange.scenario.name})
     if gateway.local_only and request.address not in LOOPBACK:
         return _json({"error": "loopback only"}, status=403)
-    if path == "/sim/start" and request.method == "POST":
-        venue.start(now_ms)
-        return _json(state(venue))
-    if path == "/sim/state":
-        venue.advance(now_ms)
-        return _json(state(venue))
-    if path == "/sim/orders":
-        return _orders(venue, wanted.get("account", [""])[0])
-    if path == "/sim/ticks":
-        return _json({"ticks": list(gateway.ticks)})
-    return _json({"error": "no such control route"}, status=404)
+    route = ROUTES.get((request.method, path))
+    if route is None:
+        known = [f"{method} {path}" for method, path in ROUTES]
+        return _json({"error": f"no such control route: {', '.join(known)}"}, status=404)
+    told = Told({k: v[-1] for k, v in parse_qs(query).items()}, request.body, now_ms)
+    try:
+        return _json(route(gateway, told))
+    except LookupError as error:
+        return _json({"error": str(error.args[0])}, status=404)
+    except (ValueError, msgspec.DecodeError) as error:
+        return _json({"error": str(error)}, status=400)
 
 
 def _json(body: Row, *, status: int = 200) -> Reply:
     return Reply(status, msgspec.json.encode(body))
 
 
-def _orders(venue: Venue, name: str) -> Reply:
-    account = venue.exchange.accounts.get(name)
+def _start(gateway: Gateway, told: Told) -> Row:
+    gateway.venue.start(told.now_ms)
+    return state(gateway.venue)
+
+
+def _state(gateway: Gateway, told: Told) -> Row:
+    gateway.venue.advance(told.now_ms)
+    return state(gateway.venue)
+
+
+def _speed(gateway: Gateway, told: Told) -> Row:
+    """Play faster or slower from here on; the script goes on where it is."""
+    speed = msgspec.json.decode(told.body, type=dict[str, float]).get("speed", 0.0)
+    if not 0 < speed <= SPEED_MAX:
+        raise ValueError(f"speed {speed} is not in (0, {SPEED_MAX}]")
+    gateway.venue.advance(told.now_ms)
+    market = gateway.venue.exchange.market
+    if market.started_ms is not None:
+        market.started_ms = told.now_ms - round(market.script_ms(told.now_ms) / speed)
+    market.speed = speed
+    return state(gateway.venue)
+
+
+def _account(gateway: Gateway, name: str) -> Account:
+    account = gateway.venue.exchange.accounts.get(name)
     if account is None:
-        return _json({"error": f"no account {name!r}"}, status=404)
+        raise LookupError(f"no account {name!r}")
+    return account
+
+
+def _orders(gateway: Gateway, told: Told) -> Row:
+    account = _account(gateway, told.query.get("account", ""))
     rows = [order_row(o, pushed=True) | {"received_ns": o.received_ns} for o in account.orders]
-    return _json({"account": name, "orders": rows})
+    return {"account": account.name, "orders": rows}
+
+
+def _ticks(gateway: Gateway, told: Told) -> Row:
+    return {"ticks": list(gateway.ticks)}
+
+
+def _requests(gateway: Gateway, told: Told) -> Row:
+    name = told.query.get("account")
+    rows = [row._asdict() for row in gateway.record.served if name in {None, row.account}]
+    return {"requests": rows}
+
+
+def _faults(gateway: Gateway, told: Told) -> Row:
+    return {"faults": gateway.faults.listing(), "seed": gateway.faults.seed}
+
+
+def _kinds(gateway: Gateway, told: Told) -> Row:
+    return {"kinds": {name: {"stage": k.stage.value, "doc": k.doc} for name, k in KINDS.items()}}
+
+
+def _add_fault(gateway: Gateway, told: Told) -> Row:
+    """Plan a fault. `for_s` beside its fields: from now on, so many script seconds."""
+    given = msgspec.json.decode(told.body, type=dict[str, Any])
+    for_s = given.pop("for_s", None)
+    if for_s is not None:
+        now_s = gateway.script_s()
+        given |= {"from_s": now_s, "until_s": now_s + msgspec.convert(for_s, float)}
+    return {"id": gateway.faults.add(msgspec.convert(given, Fault))}
+
+
+def _drop_faults(gateway: Gateway, told: Told) -> Row:
+    number = told.query.get("id")
+    if number is None:
+        gateway.faults.clear()
+    elif not number.isdigit() or not gateway.faults.remove(int(number)):
+        raise LookupError(f"no fault {number}")
+    return _faults(gateway, told)
+
+
+def _add_account(gateway: Gateway, told: Told) -> Row:
+    setup = msgspec.json.decode(told.body, type=AccountTable).setup()
+    x = gateway.venue.exchange
+    if setup.key in x.by_key:
+        raise ValueError(f"there is an account {setup.key!r} already")
+    return {"name": x.add_account(setup).name, "secret": setup.secret}
+
+
+def _set_terms(gateway: Gateway, told: Told) -> Row:
+    """Change what a key may do: `key` and the fields of its terms that change."""
+    change = msgspec.json.decode(told.body, type=TermsTable)
+    account = _account(gateway, change.key)
+    account.terms = change.terms(account.terms)
+    return {"name": account.name, "terms": msgspec.to_builtins(account.terms)}
+
+
+Route = Callable[["Gateway", Told], Row]
+ROUTES: dict[tuple[str, str], Route] = {
+    ("POST", "/sim/start"): _start,
+    ("POST", "/sim/speed"): _speed,
+    ("GET", "/sim/state"): _state,
+    ("GET", "/sim/orders"): _orders,
+    ("GET", "/sim/ticks"): _ticks,
+    ("GET", "/sim/requests"): _requests,
+    ("GET", "/sim/faults"): _faults,
+    ("POST", "/sim/faults"): _add_fault,
+    ("DELETE", "/sim/faults"): _drop_faults,
+    ("GET", "/sim/faults/kinds"): _kinds,
+    ("POST", "/sim/accounts"): _add_account,
+    ("POST", "/sim/accounts/terms"): _set_terms,
+}
 
 
 def state(venue: Venue) -> Row:

@@ -20,6 +20,7 @@ from hedgelock.simulator.fault_kinds import IP_BAN_MS
 from hedgelock.simulator.faults import Faults, Pushed, Seen, Verdict
 from hedgelock.simulator.hub import ENCODE, Hub
 from hedgelock.simulator.limits import IP_REQUESTS, IP_WINDOW_MS, Allowance, Limit, RateLimits
+from hedgelock.simulator.record import Record, Served
 from hedgelock.simulator.request import Batch, Reply, Request, request_params, route
 from hedgelock.simulator.session import Session, Wire
 from hedgelock.simulator.state import Account, Event, Refused, Row
@@ -50,6 +51,7 @@ class Gateway:
         self.hub = Hub(venue.streams)
         self.local_only = local_only
         self.ticks: deque[Row] = deque(maxlen=TICKS_KEPT)
+        self.record = Record()
         self._limits = RateLimits(factor=limits_factor)
         self._banned_ms: dict[str, int] = {}
         self._batches: deque[Batch] = deque()
@@ -80,6 +82,9 @@ class Gateway:
         """Let the exchange's time pass."""
         self.venue.advance(now_ms)
         self.release(self.collect())
+        for account in list(self._swapped):  # nothing came that they could wait for
+            for event in self._swapped.pop(account):
+                self._deliver(event, self.ahead_ms())
         if not self.faults.quiet:
             self._break_sockets(now_ms)
         if now_ms >= self._scan_ms:
@@ -106,6 +111,7 @@ class Gateway:
 
     def opens(self, path: str, address: str, now_ms: int) -> int:
         """HTTP status with which a new socket is turned away; 0 = welcome."""
+        self.record.sockets.append((now_ms, path))
         if self._limits.admit(address, "sockets", SOCKETS_OPENED, now_ms).refused:
             return 403
         if self.faults.quiet:
@@ -245,13 +251,12 @@ class Gateway:
         if "/v5/" not in path:
             return self._refuse(Refused(10017, "Route not found."), now_ms)
         path, query = route(request.target)
-        if self._is_banned(request.address, now_ms):
-            return Reply(403, b"access too frequent", "text/plain")
-        if verdict is not None:
-            if verdict.cut:
-                return Reply(0, b"", lost=True)
-            if verdict.status:
-                return Reply(verdict.status, verdict.message.encode(), "text/plain")
+        if verdict is not None and verdict.cut:
+            return Reply(0, b"", lost=True)
+        turned_away = self._turned_away(request.address, verdict, now_ms)
+        if turned_away is not None:
+            self._note(request, path, -1, now_ms)
+            return turned_away
         try:
             if verdict is not None and verdict.code:
                 raise Refused(verdict.code, verdict.message)
@@ -259,12 +264,29 @@ class Gateway:
                 request, path, query, now_ms=now_ms, received_ns=received_ns, verdict=verdict
             )
         except Refused as refusal:
+            self._note(request, path, refusal.code, now_ms)
             return self._refuse(refusal, now_ms)
         answer = self._envelope(reply)
         answer.batch = self.collect()
         if verdict is not None:
             answer.delay_s, answer.lost = verdict.delay_ms / 1000, verdict.lost
         return answer
+
+    def _turned_away(self, address: str, verdict: Verdict | None, now_ms: int) -> Reply | None:
+        """The answer of what stands before the exchange: bans, and servers out of order."""
+        if self._is_banned(address, now_ms):
+            return Reply(403, b"access too frequent", "text/plain")
+        if verdict is not None and verdict.status:
+            return Reply(verdict.status, verdict.message.encode(), "text/plain")
+        return None
+
+    def _note(
+        self, request: Request, path: str, code: int, now_ms: int, params: Row | None = None
+    ) -> None:
+        account = self.venue.exchange.by_key.get(request.headers.get("X-BAPI-API-KEY", ""))
+        name = account.name if account else ""
+        served = Served(now_ms, "rest", request.address, name, request.method, path, code)
+        self.record.note(served, params)
 
     def _is_banned(self, address: str, now_ms: int) -> bool:
         """Count the request; an address above the limit is shut out for ten minutes."""
@@ -294,6 +316,7 @@ class Gateway:
         reply = self.venue.request(
             request.method, path, given, account=account, now_ms=now_ms, received_ns=received_ns
         )
+        self._note(request, path, reply.code, now_ms, params)
         ahead_ms = self.ahead_ms()
         if ahead_ms:
             reply = skewed(reply, path, ahead_ms)

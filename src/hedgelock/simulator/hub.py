@@ -87,12 +87,22 @@ class Hub:
         if not audience:
             return
         number = next(self._pushes)
+        encoded: dict[str, bytes] = {}
         for session in audience:
             for topic in sorted(session.topics):
                 if topic.partition(".")[0] != event.topic:
                     continue
-                frame = private_frame(event, topic, number)
-                if frame is not None:
-                    if ahead_ms:
-                        frame["creationTime"] += ahead_ms
-                    session.data(ENCODE(frame), event.topic)
+                if topic not in encoded:
+                    encoded[topic] = _private(event, topic, number, ahead_ms)
+                if encoded[topic]:
+                    session.data(encoded[topic], event.topic)
+
+
+def _private(event: Event, topic: str, number: int, ahead_ms: int) -> bytes:
+    """A private push for a subscription to `topic`; empty when nothing of it fits."""
+    frame = private_frame(event, topic, number)
+    if frame is None:
+        return b""
+    if ahead_ms:
+        frame["creationTime"] += ahead_ms
+    return ENCODE(frame)

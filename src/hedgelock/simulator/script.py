@@ -14,7 +14,6 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from decimal import Decimal
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,16 +21,13 @@ import msgspec
 
 from hedgelock.errors import ConfigError
 from hedgelock.simulator.check_kinds import Check, wrong
-from hedgelock.simulator.deeds import Deed
 from hedgelock.simulator.fault_kinds import ALWAYS_S, Fault, problem
 from hedgelock.simulator.faults import Faults
-from hedgelock.simulator.keys import ANYWHERE, TRADING, KeyTerms
-from hedgelock.simulator.money import ZERO
-from hedgelock.simulator.scenarios import SCENARIOS, AccountSetup, Scenario
+from hedgelock.simulator.scenarios import SCENARIOS, Scenario
+from hedgelock.simulator.tables import AccountTable, DeedTable
 
 T = TypeVar("T")
 Corners = tuple[tuple[float, float], ...]
-Amounts = dict[str, str]
 
 
 class Kill(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -50,54 +46,6 @@ class MarketTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     settlements_s: tuple[float, ...] | None = None
     funding_interval_h: int | None = None
     noise_bps: float | None = None
-
-
-class AccountTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`[[account]]`: pockets and debt in coins; the secret is the key unless given."""
-
-    key: str
-    secret: str = ""
-    unified: Amounts = {}
-    fund: Amounts = {}
-    collateral: Amounts = {}
-    debt: Amounts = {}
-    permissions: dict[str, tuple[str, ...]] | None = None
-    ips: tuple[str, ...] = ANYWHERE
-    expires_ms: int | None = None
-    limits_factor: int = 1
-    read_only: bool = False
-    dcp: bool = False
-
-    def setup(self) -> AccountSetup:
-        """As the exchange takes it. Raises ValueError for an amount that is none."""
-        pockets = {
-            name: {coin: _amount(name, coin, text) for coin, text in getattr(self, name).items()}
-            for name in ("unified", "fund", "collateral", "debt")
-        }
-        terms = KeyTerms(
-            permissions=TRADING if self.permissions is None else self.permissions, ips=self.ips,
-            expires_ms=self.expires_ms, limits_factor=self.limits_factor,
-            read_only=self.read_only, dcp=self.dcp,
-        )  # fmt: skip
-        return AccountSetup(self.key, self.secret or self.key, terms=terms, **pockets)
-
-
-class DeedTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`[[deed]]`: see `deeds.KINDS`."""
-
-    at_s: float
-    kind: str
-    account: str = ""
-    symbol: str = ""
-    coin: str = ""
-    side: str = ""
-    amount: str = "0"
-    until_s: float | None = None
-
-    def deed(self) -> Deed:
-        """As the exchange takes it. Raises ValueError when it makes no sense."""
-        fields = msgspec.structs.asdict(self) | {"amount": _amount("deed", "amount", self.amount)}
-        return Deed(**fields)
 
 
 class File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -132,8 +80,8 @@ class BadScript(ConfigError):
 
     def __init__(self, path: Path, place: str, why: str) -> None:
         example = EXAMPLES[place.partition(" ")[0].strip("[]")]
-        where = f" {place}" if place else ""
-        super().__init__(f"{path.name}:{where}: {why}; for example\n{example}")
+        where = f"{path.name}: {place}" if place else path.name
+        super().__init__(f"{where}: {why}; for example\n{example}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +106,11 @@ class Script:
     def plan(self) -> Faults:
         """The faults of a new run."""
         return Faults(self.faults, seed=self.seed)
+
+
+def is_file(scenario: str) -> bool:
+    """Whether the setting names a scenario file rather than a built-in scenario."""
+    return scenario.endswith(".toml")
 
 
 def read_script(path: Path) -> Script:
@@ -229,16 +182,6 @@ def _refusal(make: Callable[[], object]) -> str:
     except ValueError as error:
         return str(error)
     return ""
-
-
-def _amount(table: str, name: str, text: str) -> Decimal:
-    try:
-        amount = Decimal(text)
-    except ArithmeticError as error:
-        raise ValueError(f"{table} {name} {text!r} is no number") from error
-    if not amount.is_finite() or (table != "deed" and amount < ZERO):
-        raise ValueError(f"{table} {name} {text!r} is no amount")
-    return amount
 
 
 def _place(words: str) -> tuple[str, str]:

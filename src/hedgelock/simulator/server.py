@@ -7,10 +7,12 @@ signatures on the raw bytes, each public frame encoded once for all its subscrib
 from __future__ import annotations
 
 import asyncio
+import gc
 import ipaddress
 import signal
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import structlog
 import uvloop
@@ -21,6 +23,7 @@ from hedgelock.simulator.faults import Faults
 from hedgelock.simulator.gateway import Gateway
 from hedgelock.simulator.request import Request, socket_path
 from hedgelock.simulator.scenarios import SCENARIOS, Scenario
+from hedgelock.simulator.script import is_file, read_script
 from hedgelock.simulator.sockets import Socket
 from hedgelock.simulator.venue import Venue
 
@@ -143,13 +146,18 @@ async def serve(
 ) -> RunningServer:  # fmt: skip
     """Serve a scenario; port 0 picks a free one.
 
-    Raises OSError when the port is taken, ValueError for an unknown scenario or a foreign host.
+    `scenario` may be the path of a scenario file; its faults come with it. Raises OSError when the
+    port is taken, ValueError for an unknown scenario or a foreign host, BadScript for a bad file.
     """
     if not allow_remote and not is_loopback(host):
         raise ValueError(f"the simulator binds loopback addresses only, not {host!r}")
-    script = named(scenario) if isinstance(scenario, str) else scenario
+    if isinstance(scenario, str) and is_file(scenario):
+        told = read_script(Path(scenario))
+        played, faults = told.scenario, faults or told.plan()
+    else:
+        played = named(scenario) if isinstance(scenario, str) else scenario
     venue = Venue(
-        script, now_ms=wall_ms(), seed=seed, speed=speed, wait=wait, limits_factor=limits_factor
+        played, now_ms=wall_ms(), seed=seed, speed=speed, wait=wait, limits_factor=limits_factor
     )
     gateway = Gateway(
         venue, later=asyncio.get_running_loop().call_later, faults=faults,
@@ -165,7 +173,7 @@ async def serve(
         await runner.cleanup()
         raise
     bound = int(runner.addresses[0][1])
-    log.info("simulator.started", scenario=script.name, port=bound, speed=speed, wait=wait)
+    log.info("simulator.started", scenario=played.name, port=bound, speed=speed, wait=wait)
     return RunningServer(carrier, runner, host=host, port=bound)
 
 
@@ -207,4 +215,6 @@ def run(
             await server.stop()
         log.info("simulator.stopped")
 
+    # orders and rows are kept for the whole run: full collections would only find them alive
+    gc.set_threshold(50_000, 20, 100)
     uvloop.run(until_stopped())

@@ -16,6 +16,7 @@ from hedgelock.simulator.entry import PATHS, EntrySession
 from hedgelock.simulator.fault_kinds import Match
 from hedgelock.simulator.faults import Seen, Verdict, like
 from hedgelock.simulator.hub import ENCODE
+from hedgelock.simulator.record import Served
 from hedgelock.simulator.state import Account, Refused, Row
 from hedgelock.simulator.streams import PRIVATE_TOPICS
 from hedgelock.simulator.tampering import spoilt, with_failures, without_items
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 ACK_DELAY_S = 0.005  # clients register their callbacks only after sending (fact sheet §10.5)
 DATA_DELAY_S = 0.010
+STAMP = "X-BAPI-TIMESTAMP"
 
 
 class Wire(Protocol):
@@ -215,40 +217,34 @@ class Session:
 
     def _trade(self, message: Row, now_ms: int) -> None:
         """Enter an order: execute at once, acknowledge, then let the pushes go."""
-        gateway = self._gateway
+        gateway, seen = self._gateway, self._seen(message)
         if gateway.faults.quiet:
-            closed = self._closed(message, now_ms)
+            closed = self._closed(seen, now_ms)
             if closed is None:
-                self._acknowledge(self._entry.enter(self.account, message, now_ms=now_ms))
+                body = self._entry.enter(self.account, message, now_ms=now_ms)
             else:
-                self._acknowledge(self._refused(message, *closed))
+                body = self._refused(message, *closed)
+            self._note(seen, body, now_ms)
+            self._acknowledge(body)
             return
-        verdict = gateway.verdict(self._seen(message), now_ms)
+        verdict = gateway.verdict(seen, now_ms)
         if verdict.cut:
             self.cut()
-            return
-        held_s = verdict.hold_ms / 1000
-
-        def enter() -> None:
-            if not self._open:
-                return
-            self._entered(message, verdict, now_ms + verdict.hold_ms)
-
-        if held_s:
-            gateway.later(held_s, enter)
+        elif verdict.hold_ms:
+            held_ms = now_ms + verdict.hold_ms
+            gateway.later(
+                verdict.hold_ms / 1000, lambda: self._entered(message, seen, verdict, held_ms)
+            )
         else:
-            enter()
+            self._entered(message, seen, verdict, now_ms)
 
-    def _closed(self, message: Row, now_ms: int) -> tuple[int, str] | None:
+    def _closed(self, seen: Seen, now_ms: int) -> tuple[int, str] | None:
         """With what the key is refused this operation, if it is."""
         account = self.account
         if account is None:
             return None  # order entry says so itself
         refusal = self._gateway.key_refusal(account, self.address, now_ms)
-        if refusal is not None:
-            return refusal
-        seen = self._seen(message)
-        return self._gateway.denial(account, "POST", seen.path, seen.params)
+        return refusal or self._gateway.denial(account, "POST", seen.path, seen.params)
 
     def _seen(self, message: Row) -> Seen:
         arguments = message.get("args")
@@ -261,25 +257,33 @@ class Session:
             self.address, params,
         )  # fmt: skip
 
-    def _entered(self, message: Row, verdict: Verdict, now_ms: int) -> None:
-        """Enter an order that something happens to."""
+    def _entered(self, message: Row, seen: Seen, verdict: Verdict, now_ms: int) -> None:
+        """Enter an order that something may happen to."""
+        if not self._open:
+            return
         code, words = verdict.code, verdict.message
         if verdict.status:
             code = {403: 10403, 429: 10429}.get(verdict.status, 10016)
-        code, words = self._closed(message, now_ms) or (code, words)
+        code, words = self._closed(seen, now_ms) or (code, words)
         if code:
             body = self._refused(message, code, words)
+            self._note(seen, body, now_ms)
         else:
-            body = self._entry.enter(
-                self.account, _without(message, verdict), now_ms=now_ms + self._gateway.ahead_ms()
-            )
+            given = _unskewed(_without(message, verdict), self._gateway.ahead_ms())
+            body = self._entry.enter(self.account, given, now_ms=now_ms)
+            self._note(seen, body, now_ms)
             _tamper(body, message, verdict)
-        if verdict.lost:
-            self._gateway.release(self._gateway.collect())
-            if verdict.delay_ms == 0:
-                self.cut()
+        if not verdict.lost:
+            self._acknowledge(body, verdict.delay_ms / 1000)
             return
-        self._acknowledge(body, verdict.delay_ms / 1000)
+        self._gateway.release(self._gateway.collect())
+        if not verdict.delay_ms:
+            self.cut()
+
+    def _note(self, seen: Seen, body: Row, now_ms: int) -> None:
+        code = body["retCode"]
+        served = Served(now_ms, "socket", seen.address, seen.account, "POST", seen.path, code)
+        self._gateway.record.note(served, seen.params)
 
     def _refused(self, message: Row, code: int, words: str) -> Row:
         """The answer of an exchange that has not served an order message."""
@@ -313,6 +317,17 @@ def _without(message: Row, verdict: Verdict) -> Row:
     if not verdict.items or not isinstance(arguments, list) or len(arguments) != 1:
         return message
     return {**message, "args": [without_items(arguments[0], verdict.items)]}
+
+
+def _unskewed(message: Row, ahead_ms: int) -> Row:
+    """The message as an exchange sees it whose clock runs ahead: stamped so much earlier."""
+    header = message.get("header")
+    if not ahead_ms or not isinstance(header, dict):
+        return message
+    stamp = str(header.get(STAMP, ""))
+    if not stamp.isdigit():
+        return message
+    return {**message, "header": {**header, STAMP: str(max(0, int(stamp) - ahead_ms))}}
 
 
 def _tamper(body: Row, message: Row, verdict: Verdict) -> None:
