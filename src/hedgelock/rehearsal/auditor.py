@@ -76,16 +76,10 @@ def state_of(world: World, service: str, kind: type[S]) -> S | None:
     return msgspec.json.decode(msgspec.json.decode(raw, type=_Stored).state, type=kind)
 
 
-def audit(world: World) -> list[Finding]:
-    """Everything that is wrong; [] = the books are right and the system came to rest."""
+def audit(world: World, rules: Iterable[Rule] = tuple(Rule)) -> list[Finding]:
+    """What is wrong by these rules; [] = the books are right and the system came to rest."""
     books = read_books(world.lives[-1].bus)
-    checks: tuple[tuple[Rule, Callable[[World, Books], Iterable[str]]], ...] = (
-        (Rule.ALIVE, _alive), (Rule.ORDERS, _orders), (Rule.EXECUTIONS, _executions),
-        (Rule.TREASURY, _treasury), (Rule.SETTLED, _settled), (Rule.RESTING, _resting),
-        (Rule.BALANCES, _balances), (Rule.LEDGER, _ledger), (Rule.ON_TARGET, _on_target),
-        (Rule.RISK, _risk), (Rule.REPLAY, _replay),
-    )
-    return [Finding(rule, text) for rule, check in checks for text in check(world, books)]
+    return [Finding(rule, text) for rule in rules for text in _CHECKS[rule](world, books)]
 
 
 # ---------------------------------------------------------------- what happened
@@ -211,26 +205,51 @@ def tables_of(world: World) -> TableReader:
     return TableReader(tables)
 
 
-def _on_target(world: World, _books: Books) -> Iterable[str]:
+class Standing(NamedTuple):
+    """The short at the exchange against what the policy wants now, coins."""
+
+    held: Decimal
+    target: Decimal
+    h_cap: Decimal
+    band: Decimal
+    reason: HedgeReason
+    is_settled: bool
+
+    @property
+    def is_on_target(self) -> bool:
+        """Within the band; where margin binds, the policy stays half a band inside the cap."""
+        least = min(self.target, self.h_cap - self.band / 2) - self.band
+        return least <= self.held <= self.target + self.band
+
+    def __str__(self) -> str:
+        return f"short {self.held}, the policy wants {self.target:.4f} ({self.reason.value})"
+
+
+def standing(world: World) -> Standing | HedgeReason:
+    """How the hedge stands, or why no decision is possible."""
     hedger = state_of(world, "hedger", HedgeMemory)
     if hedger is None:
-        return
+        return HedgeReason.NO_ASSESSMENT
     tables = tables_of(world)
     seen = situation(hedger, tables, Now(world.clock.now_ms(), "audit", world.log.log_id))
-    policy = tables.policy(ACCOUNT)
-    assert policy is not None
     if isinstance(seen, HedgeReason):
-        yield f"no decision is possible: {seen.value}"
-        return
+        return seen
     wanted = decide(seen)
-    position = world.account().positions.get(policy.hedge.instrument.replace(":", "."))
+    position = world.account().positions.get(seen.policy.instrument.replace(":", "."))
     held = -position.size if position is not None else ZERO
-    band, target = policy.hedge.no_trade_band + seen.instrument.lot_size, wanted.numbers.target
-    # Where margin binds, the policy stays half a band inside the cap.
-    least = min(target, wanted.numbers.h_cap - policy.hedge.no_trade_band / 2) - band
-    if not least <= held <= target + band:
-        yield f"short {held}, the policy wants {target:.4f} ({wanted.reason.value})"
-    if not seen.is_settled:
+    band = seen.policy.no_trade_band + seen.instrument.lot_size
+    return Standing(held, wanted.numbers.target, wanted.numbers.h_cap, band, wanted.reason,
+                    seen.is_settled)
+
+
+def _on_target(world: World, _books: Books) -> Iterable[str]:
+    found = standing(world)
+    if isinstance(found, HedgeReason):
+        yield f"no decision is possible: {found.value}"
+        return
+    if not found.is_on_target:
+        yield str(found)
+    if not found.is_settled:
         yield "money has not settled"
 
 
@@ -249,3 +268,11 @@ def _risk(world: World, _books: Books) -> Iterable[str]:
     least = sum(truth >= level for level in levels)
     if tuple(RiskState).index(last.state) < least:
         yield f"we say {last.state.value}, the exchange's LTV is {truth:.4f}"
+
+
+_CHECKS: dict[Rule, Callable[[World, Books], Iterable[str]]] = {
+    Rule.ALIVE: _alive, Rule.ORDERS: _orders, Rule.EXECUTIONS: _executions,
+    Rule.TREASURY: _treasury, Rule.SETTLED: _settled, Rule.RESTING: _resting,
+    Rule.BALANCES: _balances, Rule.LEDGER: _ledger, Rule.ON_TARGET: _on_target,
+    Rule.RISK: _risk, Rule.REPLAY: _replay,
+}

@@ -8,6 +8,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from decimal import Decimal
 
+import msgspec
+
+from hedgelock.simulator.drawn import drawn as drawn_faults
 from hedgelock.simulator.fault_kinds import Fault, Match
 from hedgelock.simulator.scenarios import Path, Scenario, script
 
@@ -113,7 +116,7 @@ def drawn(seed: int) -> Plan:
                "BTC": dice.choice((Decimal("0.1"), Decimal("0.05")))}
     account = replace(base.accounts[0], unified=pockets)
     scenario = replace(base, accounts=(account,))
-    return Plan(seed, family, scenario, _faults(dice), _kills(dice))
+    return Plan(seed, family, scenario, _plan_of_faults(seed, dice), _kills(dice))
 
 
 _REQUESTS = ("/v5/*", "/v5/order/*", "/v5/asset/transfer/*", "/v5/crypto-loan*", "/v5/account/*",
@@ -161,6 +164,16 @@ _FAULTS: dict[str, tuple[Drawn, ...]] = {
 }
 """Kinds that a system must come through, and what of each is drawn."""
 _LENGTHS_S = (1.0, 3.0, 8.0, 20.0, 60.0)
+
+
+def _plan_of_faults(seed: int, dice: random.Random) -> tuple[Fault, ...]:
+    """Long trouble of few kinds, short trouble of many kinds, or both."""
+    kind = dice.choice(("long", "short", "both"))
+    long = _faults(dice) if kind != "short" else ()
+    if kind == "long":
+        return long
+    rows = drawn_faults(seed, heal_s=LENGTH_S).listing()
+    return (*long, *(msgspec.convert(row["fault"], Fault) for row in rows))
 
 
 def _faults(dice: random.Random) -> tuple[Fault, ...]:

@@ -53,7 +53,7 @@ def rehearse(plan: Plan | int) -> Report:
 
     async def play(world: World) -> Report:
         await _direct(world, chosen)
-        await _settle(world, chosen.settle_max_s)
+        await settle(world, chosen.settle_max_s)
         world.note("audit", "")
         findings = tuple(audit(world))
         account = world.account()
@@ -139,7 +139,7 @@ async def _die(world: World, kill: Kill) -> None:
     world.boot()
 
 
-async def _settle(world: World, most_s: float) -> None:
+async def settle(world: World, most_s: float) -> None:
     """Until the system is at rest and has read everything, or for too long."""
     quiet_s, lines, deadline_s = 0, -1, world.loop.time() + most_s
     while world.loop.time() < deadline_s and quiet_s < LEDGER_S:
@@ -157,4 +157,4 @@ def _is_quiet(world: World) -> bool:
     return orders_over and all(action.is_terminal for action in executor.actions.values())
 
 
-__all__ = ["Report", "in_world", "rehearse"]
+__all__ = ["Report", "in_world", "rehearse", "settle"]
