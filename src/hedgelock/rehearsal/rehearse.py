@@ -117,12 +117,13 @@ async def _direct(world: World, plan: Plan) -> None:
     world.start()
     world.boot()
     for kill in plan.kills:
-        await _until(world, kill.at_s)
+        await until(world, kill.at_s)
         await _die(world, kill)
-    await _until(world, plan.heal_s)
+    await until(world, plan.heal_s)
 
 
-async def _until(world: World, second: float) -> None:
+async def until(world: World, second: float) -> None:
+    """Let the world run to a script second."""
     wait_s = second - world.loop.time()
     if wait_s > 0:
         await asyncio.sleep(wait_s)
@@ -157,4 +158,4 @@ def _is_quiet(world: World) -> bool:
     return orders_over and all(action.is_terminal for action in executor.actions.values())
 
 
-__all__ = ["Report", "in_world", "rehearse", "settle"]
+__all__ = ["Report", "in_world", "rehearse", "settle", "until"]
