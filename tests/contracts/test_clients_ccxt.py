@@ -143,7 +143,7 @@ async def test_wrong_keys_and_unknown_routes():
         with pytest.raises(ccxt.AuthenticationError, match="10003"):
             await x.private_get_v5_account_info()
         with pytest.raises(ccxt.ExchangeError, match="10017"):
-            await x.public_get_v5_market_insurance()
+            await x.public_get_v5_announcements_index({"locale": "en-US"})
 
 
 async def test_public_streams():

@@ -68,12 +68,13 @@ class Line:
 class Counter:
     """Somebody at the exchange's counter; time passes only when asked to."""
 
-    def __init__(self, *faults, scenario="calm", **options):
+    def __init__(self, *faults, scenario="calm", tick_ms=100, **options):
         self.now_ms = T0
         self.timers = []
         self.order_of = itertools.count()
         script = SCENARIOS[scenario] if isinstance(scenario, str) else scenario
-        self.venue = Venue(script, now_ms=T0, limits_factor=options.get("limits_factor", 1))
+        limits = options.get("limits_factor", 1)
+        self.venue = Venue(script, now_ms=T0, limits_factor=limits, tick_ms=tick_ms)
         self.gateway = Gateway(self.venue, later=self.later, faults=Faults(faults), **options)
 
     def later(self, delay_s, action):

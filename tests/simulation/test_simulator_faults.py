@@ -8,6 +8,7 @@ from counter import ME, T0, Counter
 from hedgelock.simulator.drawn import drawn
 from hedgelock.simulator.fault_kinds import KINDS, Fault, Match
 from hedgelock.simulator.faults import Faults, Seen
+from hedgelock.simulator.tampering import spoilt, with_failures, without_items
 
 
 @pytest.mark.parametrize(
@@ -154,7 +155,7 @@ def test_an_answer_that_never_comes():
 
 
 def test_an_ip_ban_lasts_ten_minutes_and_spares_other_addresses():
-    counter = Counter(Fault("ip_ban", nth=2))
+    counter = Counter(Fault("ip_ban", nth=2), tick_ms=5000)
     statuses = [counter.ask("GET", "market/time").status for _ in range(3)]
     assert statuses == [200, 403, 403]
     assert counter.ask("GET", "market/time", address="10.0.0.2").status == 200
@@ -165,7 +166,7 @@ def test_an_ip_ban_lasts_ten_minutes_and_spares_other_addresses():
 
 
 def test_too_many_requests_shut_an_address_out_for_ten_minutes():
-    counter = Counter()
+    counter = Counter(tick_ms=5000)
     statuses = [counter.ask("GET", "market/time").status for _ in range(601)]
     assert statuses == [200] * 600 + [403]
     counter.wait(300_000)
@@ -523,8 +524,8 @@ def test_drawn_plans_repeat_and_heal():
 
 def test_after_healing_the_exchange_is_as_good_as_new():
     """Whatever was drawn, an order placed after heal_s is served and pushed once, in time."""
-    for seed in range(16):
-        counter = Counter()
+    for seed in range(12):
+        counter = Counter(tick_ms=500)
         counter.gateway.faults = drawn(seed, heal_s=30)
         sent_ms = 0
         while counter.now_ms < T0 + 30_000:
@@ -535,3 +536,37 @@ def test_after_healing_the_exchange_is_as_good_as_new():
         line = counter.private("order", "execution")
         assert code(counter.sell("after")) == 0, seed
         assert sorted(f["topic"] for f in line.frames) == ["execution", "order"], seed
+
+
+# ---------------------------------------------------------------- batches
+
+
+def test_a_batch_with_its_failures_put_back():
+    """The exchange sees the rest; failed places have no orderId and their own code (§5.2)."""
+    orders = [{"symbol": "BTCUSDT", "orderLinkId": link} for link in "abc"]
+    params = {"category": "linear", "request": orders}
+    failed = {1: (110007, "short of margin")}
+    sent = without_items(params, failed)
+    assert [order["orderLinkId"] for order in sent["request"]] == ["a", "c"]
+    rows = [{"orderId": link, "orderLinkId": link} for link in "ac"]
+    fine = {"code": 0, "msg": "OK"}
+    result, ext = with_failures(params, {"list": rows}, {"list": [fine, fine]}, failed)
+    assert [(row["orderId"], row["orderLinkId"]) for row in result["list"]] == [
+        ("a", "a"), ("", "b"), ("c", "c")
+    ]  # fmt: skip
+    assert [row["code"] for row in ext["list"]] == [0, 110007, 0]
+    assert without_items({"request": 5}, failed) == {"request": 5}
+    assert with_failures({}, {"x": 1}, {}, failed) == ({"x": 1}, {})
+
+
+def test_spoiling_leaves_what_does_not_match():
+    body = {"list": [{"a": {"b": "1"}}, {"a": "2"}], "n": ["x", {"b": 3}]}
+
+    def spoil(field, op):
+        return spoilt(body, [Fault("edit_answer", field=field, op=op)])
+
+    assert spoil("list.*.a.b", "drop") == {**body, "list": [{"a": {}}, {"a": "2"}]}
+    assert spoil("list.1", "drop")["list"][1] == {}
+    assert spoil("n", "empty")["n"] == []
+    assert spoil("b", "number") == {"list": [{"a": {"b": 1}}, {"a": "2"}], "n": ["x", {"b": 1}]}
+    assert spoil("list.x.a", "drop") == spoil("a.b.c", "drop") == body

@@ -1,9 +1,13 @@
 """Nonsense in any parameter of any route is refused or served, and never breaks the exchange."""
 
+import json
 import random
 
 import pytest
+from counter import ME, Counter
 
+from hedgelock.simulator.drawn import drawn
+from hedgelock.simulator.request import Request
 from hedgelock.simulator.venue import PRIVATE, PUBLIC
 
 NAMES = (
@@ -53,3 +57,56 @@ def test_nonsense_never_breaks_the_exchange(open_desk, seed):
     x = desk.venue.exchange
     assert all(total == 0 for total in x.ledger.totals().values())
     assert all(b >= 0 for h, _, b in x.ledger.entries() if h.endswith(("/FUND", "/LOAN")))
+
+
+PATHS = [path for _, path in ROUTES] + ["/v5/", "/v5", "/", "", "/sim/faults", "/sim/state", "/x/v5/y"]
+BODIES = (b"", b"{", b"[]", b"null", b'{"a":1}', b"\xff\xfe", b'"x"', b"{" * 2000, b'{"kind":1}')
+OPS = ("auth", "subscribe", "unsubscribe", "ping", "order.create", "order.cancel", "dance", "", 5)
+
+
+def junk(dice):
+    """A value that no exchange expects."""
+    return dice.choice((*VALUES, [["x"]], [None, 1, {}], [ME, "²", "x"], [ME, "9" * 20, "é"], ["order"]))
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_nonsense_on_the_wire_is_answered_or_dropped(seed):
+    """Raw requests and frames under drawn faults: an answer or silence, never an exception."""
+    dice = random.Random(seed)
+    counter = Counter(scenario="whipsaw", limits_factor=1000)
+    counter.gateway.faults = drawn(seed, heal_s=200)
+    kinds = ("/v5/private", "/v5/trade", "/v5/public/linear", "/v5/public/none")
+    lines = [counter.line(kind) for kind in kinds]
+    lines[0].auth()
+    lines[1].auth()
+    answered = 0
+    for number in range(3_000):
+        headers = {}
+        if dice.random() < 0.7:
+            headers = {
+                "X-BAPI-API-KEY": dice.choice((ME, ME, "nobody", "é")),
+                "X-BAPI-SIGN": dice.choice(("x" * 64, "é", "")),
+                "X-BAPI-TIMESTAMP": dice.choice((str(counter.now_ms), "-1", "NaN", "9" * 5000, "²")),
+                "X-BAPI-RECV-WINDOW": dice.choice(("5000", "²", "9" * 5000, "")),
+            }  # fmt: skip
+        target = dice.choice(PATHS) + dice.choice(("", "?", "?a=%zz&b", "?symbol=%00&limit=é"))
+        method = dice.choice(("GET", "POST", "DELETE", "PUT"))
+        request = Request(method, target, headers, dice.choice(BODIES), dice.choice("ab"))
+        verdict = counter.gateway.arrive(request, counter.now_ms)
+        reply = counter.gateway.http(request, counter.now_ms, verdict=verdict)
+        assert reply.lost or reply.status in {200, 400, 403, 404, 429, 500, 502, 503, 504}
+        answered += reply.status == 200
+        if reply.batch is not None:
+            counter.gateway.release(reply.batch)
+        line = dice.choice(lines)
+        if line.ended:
+            lines[lines.index(line)] = counter.line(line.session.path)
+            continue
+        frame = {"op": dice.choice(OPS), "args": junk(dice), "header": junk(dice), "reqId": junk(dice)}
+        raw = json.dumps(frame) if dice.random() < 0.8 else dice.choice(BODIES)
+        line.session.receive(raw, counter.now_ms)
+        if number % 10 == 0:
+            counter.wait(100)
+    assert answered > 500
+    totals = counter.venue.exchange.ledger.totals()
+    assert all(total == 0 for total in totals.values())

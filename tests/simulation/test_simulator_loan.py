@@ -58,7 +58,7 @@ def test_borrow_up_to_the_initial_ltv_into_fund(desk):
     desk.post(borrow, loanCurrency="USDT", loanAmount="2000", collateralList=pledge)
     assert loan(desk)["collateralList"][0]["amount"] == "1.05"
     assert desk.call("POST", borrow, loanCurrency="BTC", loanAmount="1").code == 148001
-    assert desk.call("POST", borrow, loanCurrency="USDT", loanAmount="0.5").code == 148006
+    assert desk.call("POST", borrow, loanCurrency="USDT", loanAmount="0.5").code == 148002
 
 
 def test_collateral_is_added_and_taken_back(desk):
@@ -150,10 +150,11 @@ def test_balances_of_both_pockets(desk):
     assert desk.call("GET", path, accountType="UNIFIED").code == 10001
     rows = desk.get(path, accountType="UNIFIED", coin="USDT,BTC")["balance"]
     assert [r["walletBalance"] for r in rows] == ["5000", "0.1"]
-    one = desk.get("asset/transfer/query-account-coin-balance", accountType="UNIFIED", coin="USDT")[
-        "balance"
-    ]
-    assert (one["walletBalance"], one["transferSafeAmount"]) == ("5000", "5000")
+    path = "asset/transfer/query-account-coin-balance"
+    one = desk.get(path, accountType="UNIFIED", coin="USDT")["balance"]
+    assert (one["walletBalance"], one["transferSafeAmount"]) == ("5000", "")
+    one = desk.get(path, accountType="UNIFIED", coin="USDT", withTransferSafeAmount="1")["balance"]
+    assert one["transferSafeAmount"] == "5000"
 
 
 def test_coins_locked_by_spot_orders_cannot_leave(desk):

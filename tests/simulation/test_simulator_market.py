@@ -92,7 +92,7 @@ def test_a_candle_opens_at_the_close_before():
         ("position/list", {"category": "spot"}, 10001),
         ("position/list", {"category": "inverse"}, 0),
         ("asset/transfer/query-account-coin-balance", {"accountType": "FUND", "coin": "BTC"}, 0),
-        ("asset/transfer/query-account-coin-balance", {"accountType": "X", "coin": "BTC"}, 131001),
+        ("asset/transfer/query-account-coin-balance", {"accountType": "X", "coin": "BTC"}, 131203),
         ("crypto-loan-common/max-collateral-amount", {}, 10001),
     ],
 )

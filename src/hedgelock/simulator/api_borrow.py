@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-from hedgelock.simulator import borrowing
+from hedgelock.simulator import api_market, borrowing
 from hedgelock.simulator.limits import Limit
 from hedgelock.simulator.money import ONE, ZERO, text
 from hedgelock.simulator.params import (
@@ -152,6 +152,25 @@ def set_leverage(x: Exchange, a: Account, params: Params) -> Row:
     return {}
 
 
+def borrow_quota(x: Exchange, a: Account, params: Params) -> Row:
+    """GET order/spot-borrow-check: what a spot order could trade, with and without borrowing."""
+    c = api_market.contract(x, {**params, "category": "spot"})
+    side, price = need(params, "side"), x.market.quotes[c.key].last
+    if side not in {"Buy", "Sell"}:
+        raise Refused(10001, "params error: side invalid")
+    coin = c.quote if side == "Buy" else c.base
+    own = borrowing.free_balance(x, a, coin)
+    most = own + (borrowing.borrowable(x, a, coin) if a.spot_margin else ZERO)
+    shown = [most / price, most, own / price, own]
+    if side == "Sell":
+        shown = [most, most * price, own, own * price]
+    qty, amount_most, own_qty, own_amount = (text(v.quantize(borrowing.COIN_STEP)) for v in shown)
+    return {
+        "symbol": c.symbol, "side": side, "maxTradeQty": qty, "maxTradeAmount": amount_most,
+        "spotMaxTradeQty": own_qty, "spotMaxTradeAmount": own_amount, "borrowCoin": coin,
+    }  # fmt: skip
+
+
 def coin_state(x: Exchange, a: Account, params: Params) -> Row:
     """GET spot-margin-trade/coinstate."""
     wanted = optional(params, "currency")
@@ -247,6 +266,7 @@ PRIVATE: dict[tuple[str, str], Route] = {
     ("POST", "/v5/account/quick-repayment"): Route(quick_repayment, LOAN_ACTION, "SUCCESS"),
     ("GET", "/v5/account/borrow-history"): Route(borrow_history, READ),
     ("GET", "/v5/account/pay-info"): Route(pay_info, READ, "Success"),
+    ("GET", "/v5/order/spot-borrow-check"): Route(borrow_quota, READ),
     ("GET", f"{MARGIN}/state"): Route(state, READ),
     ("GET", f"{MARGIN}/coinstate"): Route(coin_state, READ, "Success"),
     ("GET", f"{MARGIN}/repayment-available-amount"): Route(repayment_available, READ, "Success"),

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from decimal import Decimal
 
-from hedgelock.simulator import loans
-from hedgelock.simulator.money import ZERO, text
+from hedgelock.simulator import loan_actions, loans
+from hedgelock.simulator.money import text
 from hedgelock.simulator.params import Params, amount, limit, need, optional, page
-from hedgelock.simulator.routes import LOAN_READ, LOAN_WRITE, PublicHandler, Route
+from hedgelock.simulator.routes import LOAN_READ, LOAN_WRITE, Route
 from hedgelock.simulator.state import Account, Exchange, Refused, Row
 
 
@@ -29,21 +29,40 @@ def adjust_ltv(x: Exchange, a: Account, params: Params) -> Row:
     if direction not in {"0", "1"}:
         raise Refused(10001, "params error: direction invalid")
     coin, qty = need(params, "currency"), amount(params, "amount")
-    return {"adjustId": loans.adjust(x, a, coin, amount=qty, add=direction == "0")}
+    return {"adjustId": loan_actions.adjust(x, a, coin, amount=qty, add=direction == "0")}
+
+
+def pledge_of(params: Params) -> dict[str, Decimal]:
+    """The `collateralList`: a list or, as some samples send it, one object."""
+    given = params.get("collateralList") or []
+    items = [given] if isinstance(given, dict) else given
+    if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
+        raise Refused(10001, "params error: collateralList invalid")
+    if len(items) > PLEDGES_MAX:
+        raise Refused(10001, "params error: at most 100 collaterals")
+    pledge: dict[str, Decimal] = {}
+    for item in items:
+        coin = optional(item, "currency") or need(item, "ccy")
+        if coin in pledge:
+            raise Refused(148039, "Duplicate collateral assets detected.")
+        pledge[coin] = amount(item, "amount")
+    return pledge
+
+
+def max_loan(x: Exchange, a: Account, params: Params) -> Row:
+    """POST crypto-loan-common/max-loan: what could be borrowed with more collateral from FUND."""
+    coin = need(params, "currency")
+    most, quota = loan_actions.max_loan(x, a, coin, pledge_of(params))
+    return {
+        "currency": coin, "maxLoan": text(most), "notionalUsd": text(most * x.price(coin)),
+        "remainingQuota": text(quota),
+    }  # fmt: skip
 
 
 def borrow(x: Exchange, a: Account, params: Params) -> Row:
     """POST crypto-loan-flexible/borrow."""
-    pledge: dict[str, Decimal] = {}
-    given = params.get("collateralList") or []
-    items = [given] if isinstance(given, dict) else given  # both shapes are documented
-    if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
-        raise Refused(10001, "params error: collateralList invalid")
-    for item in items:
-        coin = optional(item, "currency") or need(item, "ccy")
-        pledge[coin] = pledge.get(coin, ZERO) + amount(item, "amount")
-    qty = amount(params, "loanAmount")
-    return {"orderId": loans.borrow(x, a, need(params, "loanCurrency"), amount=qty, pledge=pledge)}
+    coin, qty = need(params, "loanCurrency"), amount(params, "loanAmount")
+    return {"orderId": loan_actions.borrow(x, a, coin, amount=qty, pledge=pledge_of(params))}
 
 
 def repay(x: Exchange, a: Account, params: Params) -> Row:
@@ -51,13 +70,13 @@ def repay(x: Exchange, a: Account, params: Params) -> Row:
     coin = need(params, "loanCurrency")
     # the table of the documentation says `amount`, its client says `loanAmount`
     qty = amount(params, "amount" if optional(params, "amount") else "loanAmount")
-    return {"repayId": loans.repay(x, a, coin, amount=qty)}
+    return {"repayId": loan_actions.repay(x, a, coin, amount=qty)}
 
 
 def repay_collateral(x: Exchange, a: Account, params: Params) -> Row:
     """POST crypto-loan-flexible/repay-collateral."""
     coins = need(params, "collateralCoin").split(",")
-    loans.repay_with_collateral(
+    loan_actions.repay_with_collateral(
         x, a, need(params, "loanCurrency"), amount=amount(params, "amount"), collateral=coins
     )
     return {}
@@ -81,7 +100,7 @@ def ongoing(x: Exchange, a: Account, params: Params) -> Row:
     }
 
 
-def _history(rows: Sequence[Row], params: Params, **names: str) -> Row:
+def history(rows: Sequence[Row], params: Params, **names: str) -> Row:
     """A page of `rows` whose fields equal the parameters; `names` maps field → parameter."""
     wanted = {field: optional(params, name) for field, name in names.items()}
 
@@ -95,26 +114,27 @@ def _history(rows: Sequence[Row], params: Params, **names: str) -> Row:
 
 def borrow_history(x: Exchange, a: Account, params: Params) -> Row:
     """GET crypto-loan-flexible/borrow-history."""
-    return _history(a.borrows, params, orderId="orderId", loanCurrency="loanCurrency")
+    return history(a.borrows, params, orderId="orderId", loanCurrency="loanCurrency")
 
 
 def repayment_history(x: Exchange, a: Account, params: Params) -> Row:
     """GET crypto-loan-flexible/repayment-history."""
-    return _history(a.repayments, params, repayId="repayId", loanCurrency="loanCurrency")
+    return history(a.repayments, params, repayId="repayId", loanCurrency="loanCurrency")
 
 
 def adjustment_history(x: Exchange, a: Account, params: Params) -> Row:
     """GET crypto-loan-common/adjustment-history."""
-    return _history(
+    return history(
         a.adjustments, params, adjustId="adjustId", collateralCurrency="collateralCurrency"
     )
 
 
+PLEDGES_MAX = 100
 LOAN, FLEX = "/v5/crypto-loan-common", "/v5/crypto-loan-flexible"
-PUBLIC: dict[str, PublicHandler] = {}
 PRIVATE: dict[tuple[str, str], Route] = {
     ("GET", f"{LOAN}/position"): Route(position, LOAN_READ, "ok"),
     ("GET", f"{LOAN}/max-collateral-amount"): Route(reducible, LOAN_READ, "ok"),
+    ("POST", f"{LOAN}/max-loan"): Route(max_loan, LOAN_READ, "ok"),
     ("POST", f"{LOAN}/adjust-ltv"): Route(adjust_ltv, LOAN_WRITE, "ok"),
     ("GET", f"{LOAN}/adjustment-history"): Route(adjustment_history, LOAN_READ, "ok"),
     ("POST", f"{FLEX}/borrow"): Route(borrow, LOAN_WRITE, "ok"),

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from decimal import Decimal
 
 from hedgelock.simulator.candles import INTERVALS_MS
-from hedgelock.simulator.instruments import Contract, instrument_row, tier_rows
+from hedgelock.simulator.instruments import Contract, instrument_row
 from hedgelock.simulator.matching import BUY, SELL
 from hedgelock.simulator.money import text
-from hedgelock.simulator.params import Params, limit, need, optional, whole
-from hedgelock.simulator.routes import PublicHandler, PublicRoute
-from hedgelock.simulator.scenarios import RatioTier
+from hedgelock.simulator.open_interest import open_interest
+from hedgelock.simulator.params import Params, forward, limit, need, optional, whole
+from hedgelock.simulator.routes import PublicHandler
 from hedgelock.simulator.state import Exchange, Refused, Row
 
+EIGHT = Decimal("0.00000001")
 CATEGORIES = frozenset({"linear", "inverse", "spot", "option"})
-TIER_PAGE = 15
 
 
 def category(params: Params) -> str:
@@ -34,6 +33,14 @@ def contract(x: Exchange, params: Params) -> Contract:
         if group == "spot":
             raise Refused(170121, "Invalid symbol.")
         raise Refused(10001, "params error: symbol invalid")
+    return found
+
+
+def perpetual(x: Exchange, params: Params) -> Contract:
+    """The perpetual that `category` (linear when absent) and `symbol` name."""
+    found = contract(x, {"category": "linear", **params})
+    if found.is_spot:
+        raise Refused(10001, "params error: Category is invalid")
     return found
 
 
@@ -56,7 +63,10 @@ def instruments(x: Exchange, params: Params) -> Row:
     rows = []
     if optional(params, "status") in {"", "Trading"}:
         rows = [instrument_row(c, interval_h=hours) for c in listed(x, params)]
-    return {"category": category(params), "list": rows, "nextPageCursor": ""}
+    cursor = ""
+    if category(params) != "spot":  # which ignores limit and cursor
+        rows, cursor = forward(rows, params, size=limit(params, default=500, most=1000))
+    return {"category": category(params), "list": rows, "nextPageCursor": cursor}
 
 
 def ticker_row(x: Exchange, c: Contract) -> Row:
@@ -78,9 +88,12 @@ def ticker_row(x: Exchange, c: Contract) -> Row:
         row["usdIndexPrice"] = row.pop("indexPrice")
         del row["markPrice"], row["prevPrice1h"]
         return row
+    interest = open_interest(x, c)
+    worth = c.value(interest, quote.mark)
     return row | {
-        "openInterest": "49237.372", "openInterestValue": "3282488184.17",
-        "singleOpenInterest": "24618.686", "singleOpenInterestValue": "1641244092.08",
+        "openInterest": text(interest), "openInterestValue": text(worth.quantize(EIGHT)),
+        "singleOpenInterest": text(interest / 2),
+        "singleOpenInterestValue": text((worth / 2).quantize(EIGHT)),
         "fundingRate": text(x.market.rates[c.base]),
         "nextFundingTime": str(x.market.next_settlement_ms(x.now_ms)),
         "fundingIntervalHour": str(x.scenario.funding_interval_h), "fundingCap": "0.005",
@@ -97,7 +110,7 @@ def tickers(x: Exchange, params: Params) -> Row:
 
 def funding_history(x: Exchange, params: Params) -> Row:
     """GET market/funding/history: settled rates, newest first."""
-    c = contract(x, params)
+    c = perpetual(x, {"category": category(params), **params})
     start, end = whole(params, "startTime", 0), whole(params, "endTime", 2**62)
     if start and end == 2**62:
         raise Refused(10001, "params error: endTime is required with startTime")
@@ -112,14 +125,26 @@ def funding_history(x: Exchange, params: Params) -> Row:
     return {"category": c.category, "list": rows[: limit(params, default=200, most=200)]}
 
 
-def _klines(x: Exchange, params: Params, series: str) -> Row:
-    c = contract(x, {"category": "linear", **params})
+def _span(x: Exchange, params: Params) -> tuple[str, int, int, int]:
+    """Interval, first and last instant and number of the candles asked for.
+
+    With a start and no end they count from the start, otherwise back from the end.
+    """
     interval = need(params, "interval")
     if interval not in INTERVALS_MS:
         raise Refused(10001, "params error: interval invalid")
     count, step = limit(params, default=200, most=1000), INTERVALS_MS[interval]
-    end = min(whole(params, "end", x.now_ms), x.now_ms)
-    start = max(whole(params, "start", 0), end - count * step + 1)
+    start, end = whole(params, "start", 0), whole(params, "end", 0)
+    if start and not end:
+        end = start + count * step - 1
+    end = min(end or x.now_ms, x.now_ms)
+    return interval, max(start, end - count * step + 1), end, count
+
+
+def _klines(x: Exchange, params: Params, series: str) -> Row:
+    named = {"category": "linear", **params}
+    c = contract(x, named) if series == "last" else perpetual(x, named)
+    interval, start, end, count = _span(x, params)
     candles = x.market.candles[c.key].window(interval, start_ms=start, end_ms=end, series=series)
     rows = []
     for k in reversed(candles[-count:]):
@@ -145,6 +170,28 @@ def index_kline(x: Exchange, params: Params) -> Row:
     return _klines(x, params, "index")
 
 
+def premium_kline(x: Exchange, params: Params) -> Row:
+    """GET market/premium-index-price-kline, linear only: (mark − index) ÷ index."""
+    c = perpetual(x, params)
+    if c.category != "linear":
+        raise Refused(10001, "params error: Category is invalid")
+    interval, start, end, count = _span(x, params)
+    marks, indices = (
+        x.market.candles[c.key].window(interval, start_ms=start, end_ms=end, series=series)
+        for series in ("mark", "index")
+    )
+    rows = []
+    for mark, index in zip(reversed(marks[-count:]), reversed(indices[-count:]), strict=True):
+        pairs = zip(
+            (mark.open, mark.high, mark.low, mark.close),
+            (index.open, index.high, index.low, index.close), strict=True,
+        )  # fmt: skip
+        first, *others = ((m / i - 1).quantize(EIGHT) for m, i in pairs)
+        drawn = (first, max(first, *others), min(first, *others), others[-1])
+        rows.append([str(mark.start_ms), *(text(value) for value in drawn)])
+    return {"symbol": c.symbol, "category": c.category, "list": rows}
+
+
 def book_side(x: Exchange, c: Contract, side: str, depth: int) -> list[list[str]]:
     """Levels of one side as [price, size] text, best first."""
     levels = x.books[c.key].levels(side, depth)
@@ -168,73 +215,6 @@ def recent_trades(x: Exchange, params: Params) -> Row:
     return {"category": c.category, "list": list(x.trades[c.key])[:count]}
 
 
-def risk_limit(x: Exchange, params: Params) -> Row:
-    """GET market/risk-limit."""
-    rows = [row for c in listed(x, params) for row in tier_rows(c)]
-    return {"category": category(params), "list": rows, "nextPageCursor": ""}
-
-
-def _ratio_rows(tiers: Sequence[RatioTier], low: str, high: str) -> list[Row]:
-    return [
-        {
-            low: text(t.qty_min), high: "" if t.qty_max is None else text(t.qty_max),
-            "collateralRatio": text(t.ratio),
-        }
-        for t in tiers
-    ]  # fmt: skip
-
-
-def margin_ratios(x: Exchange, params: Params) -> Row:
-    """GET spot-margin-trade/collateral: tiered ratios of the unified pocket, bounds in coins."""
-    wanted = optional(params, "currency")
-    ratios = x.scenario.margin.collateral_ratio
-    return {
-        "list": [
-            {"currency": coin, "collateralRatioList": _ratio_rows(tiers, "minQty", "maxQty")}
-            for coin, tiers in ratios.items()
-            if wanted in {"", coin}
-        ]
-    }
-
-
-def loan_ratios(x: Exchange, params: Params) -> Row:
-    """GET crypto-loan-common/collateral-data."""
-    wanted = optional(params, "currency")
-    ratios = x.scenario.loan.collateral_ratio
-    coins = [coin for coin in ratios if wanted in {"", coin}]
-    return {
-        "collateralRatioConfigList": [
-            {
-                "collateralRatioList": _ratio_rows(ratios[coin], "minValue", "maxValue"),
-                "currencies": coin,
-            }
-            for coin in coins
-        ],
-        "currencyLiquidationList": [
-            {"currency": coin, "liquidationOrder": number} for number, coin in enumerate(coins, 1)
-        ],
-    }
-
-
-def loanable(x: Exchange, params: Params) -> Row:
-    """GET crypto-loan-common/loanable-data."""
-    terms = x.scenario.loan
-    return {
-        "list": [
-            {
-                "currency": "USDT", "fixedBorrowable": False, "flexibleBorrowable": True,
-                "fixedBorrowingAccuracy": 8, "flexibleBorrowingAccuracy": 8,
-                "maxBorrowingAmount": "8000000", "minFixedBorrowingAmount": "",
-                "minFlexibleBorrowingAmount": text(terms.amount_min), "vipLevel": "VIP0",
-                "flexibleAnnualizedInterestRate": text(terms.hourly_rate * 8760),
-                "annualizedInterestRate7D": "", "annualizedInterestRate14D": "",
-                "annualizedInterestRate30D": "", "annualizedInterestRate60D": "",
-                "annualizedInterestRate90D": "", "annualizedInterestRate180D": "",
-            }
-        ]
-    }  # fmt: skip
-
-
 PUBLIC: dict[str, PublicHandler] = {
     "/v5/market/time": server_time,
     "/v5/market/instruments-info": instruments,
@@ -243,11 +223,7 @@ PUBLIC: dict[str, PublicHandler] = {
     "/v5/market/kline": kline,
     "/v5/market/mark-price-kline": mark_kline,
     "/v5/market/index-price-kline": index_kline,
+    "/v5/market/premium-index-price-kline": premium_kline,
     "/v5/market/orderbook": orderbook,
     "/v5/market/recent-trade": recent_trades,
-    "/v5/market/risk-limit": risk_limit,
-    "/v5/spot-margin-trade/collateral": margin_ratios,
-    "/v5/crypto-loan-common/collateral-data": loan_ratios,
-    "/v5/crypto-loan-common/loanable-data": loanable,
 }
-ODD: dict[str, PublicRoute] = {}

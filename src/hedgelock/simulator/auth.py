@@ -31,6 +31,16 @@ def sign(secret: str, payload: str) -> str:
     return hmac.new(secret.encode(), payload.encode(), hashlib.sha256).hexdigest()
 
 
+def same(expected: str, given: str) -> bool:
+    """Compare signatures in constant time; whatever was given, in either case of letters."""
+    return hmac.compare_digest(expected.encode(), given.lower().encode("utf-8", "replace"))
+
+
+def is_time(text: str) -> bool:
+    """Whether a text is a number of milliseconds: ASCII digits, no more than a time can have."""
+    return len(text) <= 18 and text.isascii() and text.isdigit()
+
+
 def check_request(
     accounts: Mapping[str, Account], given: Credentials, *, raw: str, now_ms: int
 ) -> Account:
@@ -41,14 +51,14 @@ def check_request(
     window = given.recv_window or RECV_WINDOW_DEFAULT
     check_time(given.timestamp, window, now_ms=now_ms)
     origin = given.timestamp + given.key + window + raw
-    if not hmac.compare_digest(sign(account.secret, origin), given.sign.lower()):
+    if not same(sign(account.secret, origin), given.sign):
         raise Refused(10004, f"error sign! origin_string[{origin}]")
     return account
 
 
 def check_time(timestamp: str, window: str, *, now_ms: int) -> None:
     """Refuse a timestamp outside (now − window, now + 1 s), in the exchange's own words."""
-    fresh = timestamp.isdigit() and window.isdigit()
+    fresh = is_time(timestamp) and is_time(window)
     if fresh:
         fresh = now_ms - int(window) <= int(timestamp) < now_ms + AHEAD_MS
     if not fresh:
@@ -66,9 +76,9 @@ def check_stream(
     account = accounts.get(key)
     if account is None:
         raise Refused(10003, "API key is invalid.")
-    if not expires.isdigit() or int(expires) <= now_ms:
+    if not is_time(expires) or int(expires) <= now_ms:
         raise Refused(10002, "Params expires has expired")
-    if not hmac.compare_digest(sign(account.secret, f"GET/realtime{expires}"), given.lower()):
+    if not same(sign(account.secret, f"GET/realtime{expires}"), given):
         raise Refused(10004, "Params sign error")
     return account
 

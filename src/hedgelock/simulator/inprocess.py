@@ -151,7 +151,15 @@ class InProcess(Generic[A]):
         socket = InProcessSocket(self)
         socket.attach(path, now_ms)
         self._sockets[socket] = None
-        loop.call_later(self.way_s(), _settle, opened, socket)
+        loop.call_later(self.way_s(), self._hand_over, opened, socket)
+
+    def _hand_over(
+        self, opened: asyncio.Future[InProcessSocket | None], socket: InProcessSocket
+    ) -> None:
+        if opened.done():  # whoever asked has given up meanwhile
+            socket.abandon()
+        else:
+            opened.set_result(socket)
 
     def forget(self, socket: InProcessSocket) -> None:
         """A socket is over."""
@@ -183,6 +191,11 @@ class InProcessSocket:
         """Begin the session at the exchange."""
         line = self._line
         self._session = line.gateway.session(path, self, address=line.address, now_ms=now_ms)
+
+    def abandon(self) -> None:
+        """Nobody is there to use it."""
+        self._session.end()
+        self._end("abandoned")
 
     # ------------------------------------------------------------ the client's side
 

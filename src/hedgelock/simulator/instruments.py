@@ -123,6 +123,8 @@ ETHUSD_TIERS = ladder("3000 0.005 100", "6000 0.01 50", "9000 0.015 33", "12000 
 SOLUSDT_TIERS = ladder("300000 0.005 100", "1500000 0.01 50", "3000000 0.02 25", "6000000 0.05 10")
 XRPUSDT_TIERS = ladder("200000 0.0067 75", "1000000 0.01 50", "2500000 0.02 25", "5000000 0.05 10")
 
+UNORDERED = frozenset({"SOL", "XRP"})
+
 PERP_TAKER, PERP_MAKER, SPOT_FEE = Decimal("0.00055"), Decimal("0.0002"), Decimal("0.001")
 
 
@@ -185,6 +187,7 @@ def instrument_row(contract: Contract, *, interval_h: int) -> dict[str, Any]:
             },
             "priceFilter": {"tickSize": text(c.tick)},
             "riskParameters": {"priceLimitRatioX": "0.01", "priceLimitRatioY": "0.01"},
+            "symbolType": "",
         }  # fmt: skip
     name = "InversePerpetual" if c.is_inverse else "LinearPerpetual"
     digits = c.price_digits
@@ -215,8 +218,11 @@ def instrument_row(contract: Contract, *, interval_h: int) -> dict[str, Any]:
 
 
 def tier_rows(contract: Contract) -> list[dict[str, Any]]:
-    """The rows of /v5/market/risk-limit: rates as fractions, lowest tier without deduction."""
-    return [
+    """The rows of /v5/market/risk-limit: rates as fractions, lowest tier without deduction.
+
+    The exchange promises no order; those of some contracts come by the text of their limit.
+    """
+    rows = [
         {
             "id": number,
             "symbol": contract.symbol,
@@ -229,3 +235,6 @@ def tier_rows(contract: Contract) -> list[dict[str, Any]]:
         }
         for number, tier in enumerate(contract.tiers, start=1)
     ]
+    return (
+        sorted(rows, key=lambda r: str(r["riskLimitValue"])) if contract.base in UNORDERED else rows
+    )

@@ -1,14 +1,22 @@
-"""The new crypto loan (flexible): shared collateral pledged out of FUND, LTV, liquidation."""
+"""The new crypto loan: shared collateral pledged out of FUND, flexible debts, LTV, liquidation."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from decimal import Decimal
 
+from hedgelock.simulator.debts import Debt, FixedLoan
 from hedgelock.simulator.margin import loan_to_value, tiered
 from hedgelock.simulator.money import HOUSE, INSURANCE, LENDER, ZERO, grain, text
-from hedgelock.simulator.state import Account, Debt, Exchange, Refused, Row
+from hedgelock.simulator.state import Account, Exchange, Row
 
+LENDABLE = ("USDT", "USDC")
+LOAN_MAX = Decimal(8_000_000)  # coins that one account may owe
+FIXED_RATES = {
+    7: Decimal("0.035"), 14: Decimal("0.038"), 30: Decimal("0.04"), 90: Decimal("0.048"),
+    180: Decimal("0.055"),
+}  # fmt: skip
+"""Terms of a fixed loan in days, and the least annual rate that finds a lender."""
 RATIO_DIGITS = Decimal("0.000001")
 
 
@@ -18,9 +26,26 @@ def collateral_usd(x: Exchange, amounts: Mapping[str, Decimal]) -> Decimal:
     return sum((tiered(a, ratios.get(c, ())) * x.price(c) for c, a in amounts.items()), ZERO)
 
 
+def debts(account: Account) -> dict[str, tuple[Decimal, Decimal]]:
+    """(flexible, fixed) debt per coin; coins without debt are left out."""
+    found = {coin: (debt.total, ZERO) for coin, debt in account.debts.items() if debt.total}
+    for loan in account.fixed_loans:
+        if loan.total:
+            flexible, fixed = found.get(loan.coin, (ZERO, ZERO))
+            found[loan.coin] = (flexible, fixed + loan.total)
+    return found
+
+
+def obligations(account: Account) -> list[tuple[str, Debt | FixedLoan]]:
+    """Every open debt and its coin, flexible ones first."""
+    found: list[tuple[str, Debt | FixedLoan]] = [*account.debts.items()]
+    found += [(loan.coin, loan) for loan in account.fixed_loans]
+    return [(coin, debt) for coin, debt in found if debt.total]
+
+
 def debt_usd(x: Exchange, account: Account) -> Decimal:
-    """Principal and interest of all coins in USD."""
-    return sum((d.total * x.price(c) for c, d in account.debts.items()), ZERO)
+    """Flexible and fixed debt of all coins with their interest, in USD."""
+    return sum((sum(both) * x.price(coin) for coin, both in debts(account).items()), ZERO)
 
 
 def ltv(x: Exchange, account: Account) -> Decimal:
@@ -34,13 +59,12 @@ def position_row(x: Exchange, account: Account) -> Row:
     return {
         "borrowList": [
             {
-                "loanCurrency": coin, "flexibleTotalDebt": text(debt.total),
-                "flexibleTotalDebtUSD": text(debt.total * x.price(coin)),
+                "loanCurrency": coin, "flexibleTotalDebt": text(flexible),
+                "flexibleTotalDebtUSD": text(flexible * x.price(coin)),
                 "flexibleHourlyInterestRate": text(x.scenario.loan.hourly_rate),
-                "fixedTotalDebt": "0", "fixedTotalDebtUSD": "0",
+                "fixedTotalDebt": text(fixed), "fixedTotalDebtUSD": text(fixed * x.price(coin)),
             }
-            for coin, debt in account.debts.items()
-            if debt.total
+            for coin, (flexible, fixed) in debts(account).items()
         ],
         "collateralList": [
             {
@@ -51,85 +75,8 @@ def position_row(x: Exchange, account: Account) -> Row:
         ],
         "supplyList": [], "totalDebt": text(debt_usd(x, account)),
         "totalCollateral": text(grain(collateral_usd(x, held))), "totalSupply": "0",
-        "ltv": text(ltv(x, account).quantize(RATIO_DIGITS)), "colRes": "0",
+        "ltv": text(ltv(x, account).quantize(RATIO_DIGITS)), "colRes": x.conditions.col_res,
     }  # fmt: skip
-
-
-def borrow(
-    x: Exchange, account: Account, coin: str, *, amount: Decimal, pledge: Mapping[str, Decimal]
-) -> str:
-    """Lend `amount` into FUND, pledging `pledge` from FUND first; returns the order id."""
-    terms = x.scenario.loan
-    if coin != "USDT":
-        raise Refused(148001, "This currency is not supported.")
-    if amount < terms.amount_min:
-        raise Refused(148006, "The loan amount is below the minimum.")
-    for pledged_coin, qty in pledge.items():
-        _need_fund(x, account, pledged_coin, qty, code=148012)
-    after = dict(x.ledger.coins(account.pledged))
-    for pledged_coin, qty in pledge.items():
-        after[pledged_coin] = after.get(pledged_coin, ZERO) + qty
-    debt_after = debt_usd(x, account) + amount * x.price(coin)
-    if loan_to_value(debt_after, collateral_usd(x, after)) > terms.ltv_initial:
-        raise Refused(148009, "The LTV after borrowing would exceed the initial LTV.")
-    for pledged_coin, qty in pledge.items():
-        x.ledger.move(pledged_coin, qty, source=account.fund, target=account.pledged)
-    amount = x.ledger.move(coin, amount, source=LENDER, target=account.fund)
-    account.debts.setdefault(coin, Debt()).principal += amount
-    order_id = str(1_900_000_000_000 + x.serial())
-    account.borrows.append(
-        {
-            "orderId": order_id, "loanCurrency": coin, "initialLoanAmount": text(amount),
-            "borrowTime": x.now_ms, "status": 1,
-        }
-    )  # fmt: skip
-    return order_id
-
-
-def repay(x: Exchange, account: Account, coin: str, *, amount: Decimal) -> str:
-    """Repay from FUND, interest first; returns the repay id."""
-    debt = _owed(account, coin, amount)
-    _need_fund(x, account, coin, amount, code=148029)
-    amount = x.ledger.move(coin, amount, source=account.fund, target=LENDER)
-    return _repaid(x, account, coin, debt, amount=amount, kind=1)
-
-
-def repay_with_collateral(
-    x: Exchange, account: Account, coin: str, *, amount: Decimal, collateral: list[str]
-) -> str:
-    """Repay by selling collateral at index; the fee is taken in collateral too."""
-    debt = _owed(account, coin, amount)
-    fee_rate = x.scenario.loan.liquidation_fee
-    held = x.ledger.coins(account.pledged)
-    worth = sum((held.get(c, ZERO) * x.price(c) for c in collateral), ZERO)
-    if worth < amount * x.price(coin) * (1 + fee_rate):
-        raise Refused(148012, "The collateral is not enough.")
-    paid = _sell_collateral(x, account, coin, amount=amount, order=collateral)
-    return _repaid(x, account, coin, debt, amount=paid, kind=7)
-
-
-def adjust(x: Exchange, account: Account, coin: str, *, amount: Decimal, add: bool) -> int:
-    """Pledge more collateral from FUND, or take some back; returns the adjust id."""
-    if coin not in x.scenario.loan.collateral_ratio:
-        raise Refused(148002, "This currency cannot be collateral.")
-    before = ltv(x, account)
-    if add:
-        _need_fund(x, account, coin, amount, code=148012)
-        x.ledger.move(coin, amount, source=account.fund, target=account.pledged)
-    else:
-        if amount > collateral_reducible(x, account, coin):
-            raise Refused(148009, "The LTV after the adjustment would be too high.")
-        x.ledger.move(coin, amount, source=account.pledged, target=account.fund)
-    adjust_id = 570_000 + x.serial()
-    account.adjustments.append(
-        {
-            "adjustId": adjust_id, "adjustTime": x.now_ms, "collateralCurrency": coin,
-            "amount": text(amount), "direction": 0 if add else 1,
-            "preLTV": text(before.quantize(RATIO_DIGITS)),
-            "afterLTV": text(ltv(x, account).quantize(RATIO_DIGITS)), "status": 1,
-        }
-    )  # fmt: skip
-    return adjust_id
 
 
 def collateral_reducible(x: Exchange, account: Account, coin: str) -> Decimal:
@@ -148,7 +95,7 @@ def collateral_reducible(x: Exchange, account: Account, coin: str) -> Decimal:
 
 def liquidate(x: Exchange, account: Account) -> bool:
     """Liquidate a loan at its limit: debt and fee in collateral, the rest to FUND."""
-    if not account.debts:
+    if not obligations(account):
         return False
     level = ltv(x, account)
     account.ltv_max = max(account.ltv_max, min(level, Decimal(999)))
@@ -156,20 +103,18 @@ def liquidate(x: Exchange, account: Account) -> bool:
         return False
     account.loan_liquidated_ms = x.now_ms
     everything = list(x.ledger.coins(account.pledged))
-    for coin, debt in account.debts.items():
-        if not debt.total:
-            continue
+    for coin, debt in obligations(account):
         owed = debt.total
-        paid = _sell_collateral(x, account, coin, amount=owed, order=everything)
+        paid = sell_collateral(x, account, coin, amount=owed, order=everything)
         if paid < owed:  # the lender is made whole, the insurance pays the gap
             x.ledger.move(coin, owed - paid, source=INSURANCE, target=LENDER)
-        _repaid(x, account, coin, debt, amount=owed, kind=2)
+        book_repayment(x, account, coin, debt, amount=owed, kind=2)
     for coin, rest in x.ledger.coins(account.pledged).items():
         x.ledger.move(coin, rest, source=account.pledged, target=account.fund)
     return True
 
 
-def _sell_collateral(
+def sell_collateral(
     x: Exchange, account: Account, coin: str, *, amount: Decimal, order: list[str]
 ) -> Decimal:
     """Turn collateral into `amount` of `coin` for the lender; returns what was raised."""
@@ -190,34 +135,39 @@ def _sell_collateral(
     return amount - missing
 
 
-def _repaid(
-    x: Exchange, account: Account, coin: str, debt: Debt, *, amount: Decimal, kind: int
+def book_repayment(
+    x: Exchange, account: Account, coin: str, debt: Debt | FixedLoan, *, amount: Decimal, kind: int
 ) -> str:
-    interest = min(debt.interest, amount)
-    debt.interest -= interest
-    debt.principal -= amount - interest
-    repay_id = str(1_800_000_000_000 + x.serial())
-    account.repayments.append(
-        {
-            "repayId": repay_id, "loanCurrency": coin, "repayAmount": text(amount),
-            "repayTime": x.now_ms, "repayStatus": 1, "repayType": kind,
-        }
-    )  # fmt: skip
-    return repay_id
+    """Take a repayment off a debt and into the history; returns its id."""
+    debt.pay(amount)
+    if isinstance(debt, FixedLoan):
+        row = fixed_row(x, account, debt, amount=amount, kind=kind)
+    else:
+        row = repayment_row(x, account, coin, amount=amount, kind=kind)
+    row["repayStatus"] = 1
+    return str(row["repayId"])
 
 
-def _owed(account: Account, coin: str, amount: Decimal) -> Debt:
-    debt = account.debts.get(coin)
-    if debt is None or not debt.total:
-        raise Refused(148032, "There is no outstanding debt.")
-    if amount > debt.total:
-        raise Refused(148038, "The repayment amount exceeds the debt.")
-    return debt
+def repayment_row(x: Exchange, account: Account, coin: str, *, amount: Decimal, kind: int) -> Row:
+    """Append a repayment of a flexible debt to its history, as being processed."""
+    row: Row = {
+        "repayId": str(1_800_000_000_000 + x.serial()), "loanCurrency": coin,
+        "repayAmount": text(amount), "repayTime": x.now_ms, "repayStatus": 2, "repayType": kind,
+    }  # fmt: skip
+    account.repayments.append(row)
+    return row
 
 
-def _need_fund(x: Exchange, account: Account, coin: str, amount: Decimal, *, code: int) -> None:
-    if x.ledger.balance(account.fund, coin) < amount:
-        raise Refused(code, "Insufficient balance in the funding account.")
+def fixed_row(x: Exchange, account: Account, loan: FixedLoan, *, amount: Decimal, kind: int) -> Row:
+    """Append a repayment of a fixed loan to its history, as being processed."""
+    detail = {"loanCurrency": loan.coin, "loanId": loan.loan_id, "repayAmount": text(amount)}
+    row: Row = {
+        "repayId": str(1_700_000_000_000 + x.serial()), "loanCurrency": loan.coin,
+        "repayAmount": text(amount), "repayTime": x.now_ms, "repayStatus": 2, "repayType": kind,
+        "details": [detail],
+    }  # fmt: skip
+    account.fixed_repayments.append(row)
+    return row
 
 
 def charge_interest(x: Exchange) -> None:

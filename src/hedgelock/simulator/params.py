@@ -14,6 +14,7 @@ WEEK_MS = 7 * DAY_MS
 MOST = Decimal("1E+15")  # no amount, price or quantity may reach this
 T = TypeVar("T")
 Params = Mapping[str, Any]
+CURSOR = re.compile(r"(\d{1,15})(?:%3A|:)\d+(?:%2C|,)\d+(?:%3A|:)\d+")
 PLAIN_NUMBER = re.compile(r"^[+-]?\d{1,18}(\.\d{1,18})?([eE][+-]?\d{1,2})?$")
 
 
@@ -87,8 +88,11 @@ def page(
     rows: Sequence[T], params: Params, *, size: int, keep: Callable[[T], bool]
 ) -> tuple[list[T], str]:
     """Newest first page of append-only rows and the cursor of the next page ("" at the end)."""
-    found = re.search(r"\d+", optional(params, "cursor"))
-    start = min(len(rows), int(found.group()) if found else len(rows))
+    cursor = optional(params, "cursor")
+    found = CURSOR.fullmatch(cursor)
+    if cursor and not found:
+        raise Refused(10001, "params error: cursor invalid")
+    start = min(len(rows), int(found[1])) if found else len(rows)
     picked: list[T] = []
     for number in range(start - 1, -1, -1):
         if not keep(rows[number]):
@@ -97,3 +101,14 @@ def page(
             return picked, f"{number + 1}%3A1%2C{number}%3A1"
         picked.append(rows[number])
     return picked, ""
+
+
+def forward(rows: Sequence[T], params: Params, *, size: int) -> tuple[list[T], str]:
+    """A page of `rows` in their own order and the cursor of the next page ("" at the end)."""
+    cursor = optional(params, "cursor")
+    found = CURSOR.fullmatch(cursor)
+    if cursor and not found:
+        raise Refused(10001, "params error: cursor invalid")
+    start = int(found[1]) if found else 0
+    end = start + size
+    return list(rows[start:end]), f"{end}%3A0%2C{start}%3A0" if end < len(rows) else ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from decimal import Decimal
 
-from hedgelock.simulator.margin import Exposure, MarginReport, require
+from hedgelock.simulator.margin import Exposure, require
 from hedgelock.simulator.money import ZERO, text
 from hedgelock.simulator.state import Account, Exchange, Order, Position, Row
 
@@ -45,11 +45,11 @@ def order_row(order: Order, *, pushed: bool = False) -> Row:
         "closeOnTrigger": order.close_on_trigger, "placeType": "", "smpType": "None",
         "smpGroup": 0, "smpOrderId": "", "createdTime": str(order.created_ms),
         "updatedTime": str(order.updated_ms),
+        "slippageToleranceType": "UNKNOWN", "slippageTolerance": "", "extraFees": "",
     }  # fmt: skip
     if pushed:
         row |= {
-            "category": c.category, "closedPnl": "0", "feeCurrency": "",
-            "slippageToleranceType": "UNKNOWN", "slippageTolerance": "", "rpiTakerAccess": False,
+            "category": c.category, "closedPnl": "0", "feeCurrency": "", "rpiTakerAccess": False,
         }  # fmt: skip
     return row
 
@@ -129,26 +129,28 @@ def _liquidation_price(x: Exchange, account: Account, exposure: Exposure) -> str
     return text(estimate.quantize(exposure.contract.tick))
 
 
-def wallet_row(
-    report: MarginReport, *, locked: dict[str, Decimal], only: Collection[str] | None = None
-) -> Row:
+def wallet_row(x: Exchange, account: Account, *, only: Collection[str] | None = None) -> Row:
     """A unified wallet; `only` limits the coins, empty ones are left out otherwise."""
+    report, locked, made = x.report(account), locked_coins(account), _realised(account)
     coins = []
     for coin, s in report.coins.items():
         if only is not None and coin not in only:
             continue
         held = locked.get(coin, ZERO)
-        if only is None and not (s.wallet or s.upl or s.order_im or held):
+        if only is None and not (s.wallet or s.upl or s.order_im or s.owed or held):
             continue
         coins.append(
             {
                 "coin": coin, "equity": text(s.equity), "usdValue": usd(s.equity * s.price),
                 "walletBalance": text(s.wallet), "locked": text(held), "spotHedgingQty": "0",
                 "borrowAmount": text(s.borrowed) if s.borrowed else "0.000000000000000000",
-                "spotBorrow": "0", "accruedInterest": "0", "totalOrderIM": usd(s.order_im),
-                "totalPositionIM": usd(s.position_im), "totalPositionMM": usd(s.position_mm),
-                "unrealisedPnl": text(s.upl), "cumRealisedPnl": "0", "bonus": "0",
-                "marginCollateral": True, "collateralSwitch": True, "colRes": "0",
+                "spotBorrow": text(s.owed),
+                "accruedInterest": text(account.uta_interest.get(coin, ZERO)),
+                "totalOrderIM": usd(s.order_im), "totalPositionIM": usd(s.position_im),
+                "totalPositionMM": usd(s.position_mm), "unrealisedPnl": text(s.upl),
+                "cumRealisedPnl": text(made.get(coin, ZERO)), "bonus": "0",
+                "marginCollateral": coin in x.scenario.margin.collateral_ratio,
+                "collateralSwitch": s.collateral, "colRes": "0",
                 "availableToWithdraw": "", "availableToBorrow": "",
             }
         )  # fmt: skip
@@ -168,6 +170,15 @@ def wallet_row(
     }  # fmt: skip
 
 
+def _realised(account: Account) -> dict[str, Decimal]:
+    """Realised profit of all time per settle coin, net of fees and funding."""
+    made: dict[str, Decimal] = {}
+    for position in account.positions.values():
+        coin = position.contract.settle
+        made[coin] = made.get(coin, ZERO) + position.realised_total
+    return made
+
+
 def locked_coins(account: Account) -> dict[str, Decimal]:
     """Coins reserved by resting spot orders."""
     held: dict[str, Decimal] = {}
@@ -184,8 +195,7 @@ def locked_coins(account: Account) -> dict[str, Decimal]:
 
 def push_wallet(x: Exchange, account: Account, *coins: str) -> None:
     """Queue a wallet push for the coins concerned."""
-    row = wallet_row(x.report(account), locked=locked_coins(account), only=coins)
-    x.emit("wallet", account, [row])
+    x.emit("wallet", account, [wallet_row(x, account, only=coins)])
 
 
 def push_position(x: Exchange, account: Account, position: Position) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
+from hedgelock.simulator.auth import is_time
 from hedgelock.simulator.entry import PATHS, EntrySession
 from hedgelock.simulator.fault_kinds import Match
 from hedgelock.simulator.faults import Seen, Verdict, like
@@ -209,7 +210,7 @@ class Session:
                     return "Request not authorized"
                 if topic not in PRIVATE_TOPICS:
                     return f"Invalid topic: {topic}"
-            elif self._gateway.venue.streams.contract(self.category, topic) is None:
+            elif not self._gateway.venue.streams.known(self.category, topic):
                 return f"error:handler not found,topic:{topic}"
         return ""
 
@@ -325,7 +326,7 @@ def _unskewed(message: Row, ahead_ms: int) -> Row:
     if not ahead_ms or not isinstance(header, dict):
         return message
     stamp = str(header.get(STAMP, ""))
-    if not stamp.isdigit():
+    if not is_time(stamp):
         return message
     return {**message, "header": {**header, STAMP: str(max(0, int(stamp) - ahead_ms))}}
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import heapq
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -11,7 +10,9 @@ from decimal import Decimal
 from typing import Any
 
 from hedgelock.simulator.conditions import Conditions
+from hedgelock.simulator.debts import Debt, FixedLoan
 from hedgelock.simulator.instruments import Contract
+from hedgelock.simulator.jobs import Jobs
 from hedgelock.simulator.keys import KeyTerms
 from hedgelock.simulator.margin import Exposure, MarginReport, assess
 from hedgelock.simulator.market import Market
@@ -118,42 +119,6 @@ class Order:
 
 
 @dataclass(slots=True)
-class Debt:
-    """A flexible loan in one coin."""
-
-    principal: Decimal = ZERO
-    interest: Decimal = ZERO
-
-    @property
-    def total(self) -> Decimal:
-        """What must be repaid."""
-        return self.principal + self.interest
-
-
-@dataclass(slots=True)
-class FixedLoan:
-    """A fixed-term loan; `interest` is owed in full from the start, `penalty` grows when late."""
-
-    loan_id: str
-    order_id: str
-    coin: str
-    principal: Decimal
-    interest: Decimal
-    annual_rate: Decimal
-    term_days: int
-    borrowed_ms: int
-    due_ms: int
-    repay_type: str  # "1": repaid from FUND when due, "2": turned into a flexible loan
-    penalty: Decimal = ZERO
-    interest_paid: Decimal = ZERO
-
-    @property
-    def total(self) -> Decimal:
-        """What must be repaid."""
-        return self.principal + self.interest + self.penalty
-
-
-@dataclass(slots=True)
 class Account:
     """One account; balances live in the ledger under its pockets' names."""
 
@@ -184,7 +149,8 @@ class Account:
     fixed_loans: list[FixedLoan] = field(default_factory=list)
     fixed_orders: list[Row] = field(default_factory=list)
     fixed_repayments: list[Row] = field(default_factory=list)
-    loan_busy: set[str] = field(default_factory=set)  # coins of loan actions in progress
+    fixed_renewals: list[Row] = field(default_factory=list)
+    loan_busy: bool = False  # a loan action is being processed
     fees_usd: Decimal = ZERO
     fills: int = 0
     ltv_max: Decimal = ZERO
@@ -206,6 +172,11 @@ class Account:
         """Ledger holder of the loan's collateral."""
         return pledged(self.name)
 
+    @property
+    def transit(self) -> str:
+        """Ledger holder of what is on its way between the pockets."""
+        return f"{self.name}/TRANSIT"
+
 
 class Exchange:
     """What every operation of the exchange reads and changes. No I/O, no clock of its own."""
@@ -226,12 +197,11 @@ class Exchange:
         self.outbox: list[Event] = []
         self.wanted: set[tuple[str, str]] = set()  # public (category, topic) with an audience
         self.sequence = 1_000_000
-        self.col_res = "0"  # the loan platform's room for collateral: "0", "1" or "2" (none)
         self.loan_pool: dict[str, Decimal] = {}  # coins left to lend; absent = no limit
         self.loan_processing_ms = 0  # loan actions stay "processing" for so long
         self.transfer_processing_ms = 0  # transfers stay PENDING for so long
         self._serial = 0
-        self._jobs: list[tuple[int, int, Callable[[], None]]] = []
+        self.jobs = Jobs()
 
     def serial(self) -> int:
         """Next serial number."""
@@ -250,20 +220,8 @@ class Exchange:
         return self.sequence
 
     def later(self, delay_ms: int, action: Callable[[], None]) -> None:
-        """Run `action` in `delay_ms`; at once for 0. Jobs of one instant keep their order."""
-        if delay_ms <= 0:
-            action()
-            return
-        heapq.heappush(self._jobs, (self.now_ms + delay_ms, self.serial(), action))
-
-    def next_job_ms(self) -> int | None:
-        """When the next job is due; None without jobs."""
-        return self._jobs[0][0] if self._jobs else None
-
-    def run_jobs(self) -> None:
-        """Run the jobs that are due now."""
-        while self._jobs and self._jobs[0][0] <= self.now_ms:
-            heapq.heappop(self._jobs)[2]()
+        """Run `action` in `delay_ms` of exchange time; at once for 0."""
+        self.jobs.add(self.now_ms, delay_ms, action)
 
     def add_account(self, setup: AccountSetup) -> Account:
         """Open an account and deposit its pockets."""

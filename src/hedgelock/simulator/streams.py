@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from hedgelock.simulator import api_reference
 from hedgelock.simulator.api_market import book_side, ticker_row
 from hedgelock.simulator.candles import INTERVALS_MS
 from hedgelock.simulator.instruments import Contract
@@ -16,6 +17,12 @@ TOPIC = re.compile(
     r"(tickers|publicTrade|orderbook\.(?:1|50|200|1000)|kline\.(?:\d+|[DWM])"
     r"|allLiquidation|priceLimit)\.([A-Z0-9]+)"
 )
+POOL_TOPIC = re.compile(r"(insurance|adlAlert)\.(USDT|USDC|inverse)")
+POOL_EVERY_MS = 1000
+ADL_NUMBERS = {
+    "b": "balance", "mb": "maxBalance", "i_pr": "insurancePnlRatio", "pr": "pnlRatio",
+    "adl_tt": "adlTriggerThreshold", "adl_sr": "adlStopRatio",
+}  # fmt: skip
 KLINE_EVERY_TICKS = 10
 PRIVATE_TOPICS = frozenset(
     {"order", "execution", "execution.fast", "position", "wallet", "greeks"}
@@ -37,8 +44,16 @@ class Streams:
         self._tickers: dict[str, Row] = {}
         self._books: dict[tuple[str, str], tuple[Side, Side]] = {}
         self._klines: dict[tuple[str, str], int] = {}
+        self._pools: dict[tuple[str, str], Any] = {}
+        self._next_pools_ms = 0
         self._updates = 1
         self.ticks = 0
+
+    def known(self, category: str, topic: str) -> bool:
+        """Whether there is such a topic."""
+        if POOL_TOPIC.fullmatch(topic):
+            return category in {"linear", "inverse"}
+        return self.contract(category, topic) is not None
 
     def contract(self, category: str, topic: str) -> tuple[str, Contract] | None:
         """Kind of topic and its contract; None when there is no such topic."""
@@ -55,7 +70,7 @@ class Streams:
         """Start rendering a topic; returns the first frame where it has one."""
         found = self.contract(category, topic)
         if found is None:
-            return None
+            return self._subscribe_pool(category, topic)
         kind, c = found
         fresh = (category, topic) not in self._x.wanted
         self._x.wanted.add((category, topic))
@@ -69,6 +84,13 @@ class Streams:
             return self._book_event(category, topic, c, self._books[category, topic], "snapshot")
         return None
 
+    def _subscribe_pool(self, category: str, topic: str) -> Event | None:
+        if not self.known(category, topic):
+            return None
+        self._x.wanted.add((category, topic))
+        rows = self._pools[category, topic] = pool_rows(self._x, topic)
+        return self._event(category, topic, self._stamped(topic, rows), "snapshot")
+
     def unsubscribe(self, category: str, topic: str) -> None:
         """Stop rendering a topic that has no audience left."""
         self._x.wanted.discard((category, topic))
@@ -78,9 +100,12 @@ class Streams:
         self.ticks += 1
         self._updates += 1
         changed: dict[str, Row] = {}
+        pools_due = self._x.now_ms >= self._next_pools_ms
         for category, topic in sorted(self._x.wanted):
             found = self.contract(category, topic)
             if found is None:
+                if pools_due:
+                    self._pool(category, topic)
                 continue
             kind, c = found
             if kind == "tickers":
@@ -91,6 +116,23 @@ class Streams:
                 self._book_delta(category, topic, c, kind)
             elif kind.startswith("kline"):
                 self._kline(category, topic, c, kind[6:])
+        if pools_due:
+            self._next_pools_ms = self._x.now_ms + POOL_EVERY_MS
+
+    def _pool(self, category: str, topic: str) -> None:
+        """Push what changed about the insurance; ADL alerts are whole each time."""
+        rows = pool_rows(self._x, topic)
+        before = self._pools.get((category, topic))
+        self._pools[category, topic] = rows
+        if topic.startswith("adlAlert"):
+            self._queue(self._event(category, topic, rows, "snapshot"))
+        elif rows != before:
+            self._queue(self._event(category, topic, self._stamped(topic, rows), "delta"))
+
+    def _stamped(self, topic: str, rows: list[Row]) -> list[Row]:
+        if topic.startswith("adlAlert"):
+            return rows
+        return [row | {"updateTime": str(self._x.now_ms)} for row in rows]
 
     def _ticker(self, c: Contract) -> Row:
         row = ticker_row(self._x, c)
@@ -167,6 +209,31 @@ class Streams:
 
     def _queue(self, event: Event) -> None:
         self._x.outbox.append(event)
+
+
+def pool_rows(x: Exchange, topic: str) -> list[Row]:
+    """Rows of insurance.* or adlAlert.*; the latter's numbers are numbers."""
+    kind, _, group = topic.partition(".")
+    params = {} if group == "inverse" else {"coin": group}
+    if kind == "insurance":
+        rows = api_reference.insurance(x, params)["list"]
+        return [
+            {k: row[k] for k in ("coin", "symbols", "balance")}
+            for row in rows
+            if group != "inverse" or row["coin"] in x.market.index
+        ]
+    inverse = {c.symbol for c in x.contracts.values() if c.is_inverse}
+    return [
+        {
+            "c": row["coin"], "s": row["symbol"],
+            **{
+                short: float(row[long] or row["balance"])
+                for short, long in ADL_NUMBERS.items()
+            },
+        }
+        for row in api_reference.adl_alert(x, {})["list"]
+        if (row["symbol"] in inverse if group == "inverse" else row["coin"] == group)
+    ]  # fmt: skip
 
 
 def public_frame(event: Event) -> Row:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 
+from hedgelock.simulator.collateral import is_collateral
 from hedgelock.simulator.instruments import Contract
 from hedgelock.simulator.margin import Exposure
 from hedgelock.simulator.matching import BUY, SELL, Match
@@ -48,6 +49,9 @@ def submit(x: Exchange, account: Account, order: Order) -> None:
 
 
 def _check_margin(x: Exchange, account: Account, order: Order) -> None:
+    c = order.contract
+    if c.is_inverse and not is_collateral(x, account, c.settle):
+        raise Refused(110101, "Inverse contracts need the settlement asset enabled as collateral.")
     before, after = x.report(account), x.report(account, order)
     if after.available < 0 and after.initial > before.initial:
         raise Refused(110007, "ab not enough for new order")

@@ -16,9 +16,13 @@ from typing import Any
 
 from hedgelock.simulator import (
     api_account,
+    api_asset,
     api_borrow,
+    api_fixed_loan,
     api_loan,
     api_market,
+    api_rates,
+    api_reference,
     api_trade,
     borrowing,
     funding,
@@ -66,10 +70,13 @@ class Response:
         return {**whole, "retExtInfo": ext, "time": self.time_ms}
 
 
-PUBLIC: dict[str, PublicHandler] = {**api_market.PUBLIC, **api_loan.PUBLIC}
-PUBLIC_ODD: dict[str, PublicRoute] = {**api_market.ODD}
+PUBLIC: dict[str, PublicHandler] = {
+    **api_market.PUBLIC, **api_reference.PUBLIC, **api_rates.PUBLIC, **api_fixed_loan.PUBLIC,
+}  # fmt: skip
+PUBLIC_ODD: dict[str, PublicRoute] = {**api_reference.ODD, **api_rates.ODD, **api_fixed_loan.ODD}
 PRIVATE: dict[tuple[str, str], Route] = {
-    **api_account.PRIVATE, **api_trade.PRIVATE, **api_loan.PRIVATE, **api_borrow.PRIVATE,
+    **api_account.PRIVATE, **api_asset.PRIVATE, **api_trade.PRIVATE, **api_loan.PRIVATE,
+    **api_borrow.PRIVATE, **api_fixed_loan.PRIVATE,
 }  # fmt: skip
 SPOT_ORDER_LIMIT = Limit(20)
 
@@ -111,7 +118,7 @@ class Venue:
         market, now_ms = self.exchange.market, self.exchange.now_ms
         waiting = market.started_ms is None
         settlement_ms = NEVER_MS if waiting else market.next_settlement_ms(now_ms)
-        job_ms = self.exchange.next_job_ms() or NEVER_MS
+        job_ms = self.exchange.jobs.next_ms() or NEVER_MS
         return min(
             self._next_tick_ms, self._next_hour_ms, self._next_interest_ms, settlement_ms, job_ms
         )
@@ -121,7 +128,7 @@ class Venue:
         x = self.exchange
         while (at_ms := self.next_event_ms()) <= now_ms:
             x.now_ms = at_ms
-            x.run_jobs()
+            x.jobs.run(at_ms)
             if x.market.settlement_due(at_ms):
                 funding.settle_funding(x, x.market.settle(at_ms))
             if at_ms >= self._next_hour_ms:
@@ -166,18 +173,21 @@ class Venue:
             result = route.handler(x, owner, params)
             return Response(0, route.message, result, x.now_ms, free, envelope=route.envelope)
         except Refused as refusal:
-            return self._refuse(refusal, free)
+            wrap = route.envelope if route is not None else Envelope.FULL
+            return self._refuse(refusal, free, wrap)
 
     def drain(self) -> list[Event]:
         """Take the events that have happened since the last call."""
         events, self.exchange.outbox = self.exchange.outbox, []
         return events
 
-    def _refuse(self, refusal: Refused, allowance: Allowance) -> Response:
-        now_ms = self.exchange.now_ms
+    def _refuse(
+        self, refusal: Refused, allowance: Allowance, envelope: Envelope = Envelope.FULL
+    ) -> Response:
         return Response(
-            refusal.code, refusal.message, refusal.result, now_ms, allowance, refusal.ext
-        )
+            refusal.code, refusal.message, refusal.result, self.exchange.now_ms, allowance,
+            refusal.ext, envelope,
+        )  # fmt: skip
 
     def _recentre_books(self) -> None:
         x = self.exchange
