@@ -60,6 +60,9 @@ def folded(settings: Settings) -> dict[str, Service[Any]]:
     )
     return {service.name: service for service in services}
 
+WAL_GROWN_BYTES = 8 << 20
+"""More than the WAL of a busy account reaches between two checkpoints."""
+
 
 def open_bus(settings: Settings, *, read_only: bool = False) -> Bus:
     """The bus that the configuration names. Raises BusError with what to do."""
@@ -79,7 +82,9 @@ def open_bus(settings: Settings, *, read_only: bool = False) -> Bus:
                 f"DATA_DIR={settings.data_dir}: the folder cannot be made ({error.strerror or error});"
                 " choose one that this user may write, for example DATA_DIR=data"
             ) from error
-    return EmbeddedBus(path, clock=SystemClock(), read_only=read_only)
+    return EmbeddedBus(
+        path, clock=SystemClock(), read_only=read_only, wal_grown_bytes=WAL_GROWN_BYTES
+    )
 
 
 def seed(bus: Bus, settings: Settings, clock: Clock) -> int:
@@ -162,7 +167,10 @@ def make_exchange(
     return BybitExchange(
         account,
         Credentials(endpoint.api_key.get_secret_value(), endpoint.api_secret.get_secret_value()),
-        addresses=Addresses(endpoint.rest_url, endpoint.ws_public_url, endpoint.ws_private_url),
+        addresses=Addresses(
+            endpoint.rest_url, endpoint.ws_public_url, endpoint.ws_private_url,
+            endpoint.ws_trade_url,
+        ),
         capabilities=CAPABILITIES[mode], clock=clock, settings=own, on_limits=on_limits,
         transport=transport, seed=seed,
     )
@@ -223,7 +231,7 @@ def make_host(
         make_exchange=lambda account, on_limits: make_exchange(
             settings, account, clock, on_limits, transport=transport, seed=seed
         ),
-        on_news=bus.on_news if isinstance(bus, (EmbeddedBus, MemoryBus)) else None,
+        local=bus if isinstance(bus, (EmbeddedBus, MemoryBus)) else None,
         is_process=is_process,
     )
 

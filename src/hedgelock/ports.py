@@ -7,6 +7,7 @@ bytes: `bus/codec.py` turns messages into bytes and back.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
@@ -164,6 +165,23 @@ class Bus(Protocol):
 
     def close(self) -> None:
         """Release files and connections; open sessions must be closed first."""
+
+
+class LocalBus(Protocol):
+    """What a bus can do besides where all its sessions live in this process, on one loop."""
+
+    def on_news(self, listener: Callable[[], None]) -> None:
+        """Call `listener` whenever something was appended; from any thread, so it must be quick."""
+
+    def turn(self) -> AbstractContextManager[None]:
+        """One transaction for all that is committed within, written at the end.
+
+        Raises BusError then: nothing of it was written, and every session that committed within
+        must rewind.
+        """
+
+    def settle(self) -> None:
+        """Write what was put off because the next transaction would have taken it along."""
 
 
 # ---------------------------------------------------------------- exchange

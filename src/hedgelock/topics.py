@@ -44,6 +44,11 @@ class Topic:
     producer: str
     consumers: tuple[str, ...]
 
+    @property
+    def is_fleeting(self) -> bool:
+        """A table that nobody needs from before a crash: its rows are replaced within moments."""
+        return self.kind is Kind.TABLE and self.retention_ms is not None
+
 
 def _facts(name: str, producer: str, consumers: str, *, age_max_ms: int | None = None) -> Topic:
     return Topic(

@@ -14,7 +14,12 @@ import pytest
 from bus_logs import collect, deadline, fact, first_batch, settle, step, until, values
 
 from hedgelock.bus.embedded import MEMORY, EmbeddedBus, Retention
-from hedgelock.bus.embedded_hub import PENDING_MAX, TAIL_RECORDS, TAIL_VALUE_BYTES_MAX
+from hedgelock.bus.embedded_hub import (
+    PENDING_MAX,
+    TAIL_RECORDS,
+    TAIL_VALUE_BYTES_MAX,
+    UNWRITTEN_MAX,
+)
 from hedgelock.clock import SystemClock
 from hedgelock.errors import BusError, Fenced, StorageFull
 from hedgelock.ports import Outgoing, Session
@@ -330,11 +335,191 @@ def test_publishing_never_waits_for_a_commit(path: Path) -> None:
     session = session_of(bus)
     settle({"1": session})
     store = bus._engine().store  # the one place where the lock can be held on purpose
-    with store.lock:
-        bus.publisher("test").publish([fact("a", 1)])
-        assert not any(session.poll(0))
+    taken, enough = threading.Event(), threading.Event()
+
+    def commit_slowly() -> None:
+        with store.lock:
+            taken.set()
+            enough.wait(10)
+
+    other = threading.Thread(target=commit_slowly)
+    other.start()
+    assert taken.wait(10)
+    bus.publisher("test").publish([fact("a", 1)])
+    assert not any(session.poll(0))
+    enough.set()
+    other.join()
     assert values(session.poll(0).records) == ["1"]  # written by whoever let the lock go
     bus.close()
+
+
+# ---------------------------------------------------------------- turns
+
+RISK = partition_of("a")
+
+
+def hedger_of(bus: EmbeddedBus) -> Session:
+    """A member of the next service of the chain."""
+    return bus.open(service="hedger", instance="1", inputs=["risk_state"], tables=[])
+
+
+def texts(path: Path, topic: str) -> list[str]:
+    """What another process reads."""
+    bus = EmbeddedBus(path, clock=SystemClock(), read_only=True)
+    try:
+        return values(list(bus.read(topic)))
+    finally:
+        bus.close()
+
+
+def test_a_turn_is_read_at_once_and_written_at_its_end(path: Path) -> None:
+    """The chain goes on from memory; the disk gets all of it in one transaction, or nothing yet."""
+    bus = opened(path)
+    risk = session_of(bus)
+    settle({"1": risk})
+    bus.publisher("test").publish([fact("a", 1)])
+    with bus.turn():
+        (record,) = risk.poll(0).records
+        risk.commit([step("a", "s1", fact("a", 2, "risk_state"))], {("account_raw", RISK): 1})
+        hedger = hedger_of(bus)  # even one that joins only now
+        batches = [hedger.poll(0), hedger.poll(0)]
+        assert [v for b in batches for v in values(b.records)] == ["2"]
+        hedger.commit([step("a", "s2", fact("a", 3, "hedge_trades"))], {("risk_state", RISK): 1})
+        assert texts(path, "risk_state") == texts(path, "hedge_trades") == []
+    assert record.value == b"1"
+    assert (texts(path, "risk_state"), texts(path, "hedge_trades")) == (["2"], ["3"])
+    assert (risk.restore(RISK), hedger.restore(RISK)) == ({"a": b"s1"}, {"a": b"s2"})
+    bus.close()
+
+
+def test_a_turn_that_cannot_be_written_never_was(path: Path) -> None:
+    """A full disk at the end: offsets, records and states are withdrawn, and the next turn is whole."""
+    bus = opened(path, bytes_max=300_000)
+    risk = session_of(bus)
+    hedger = hedger_of(bus)
+    settle({"1": risk})
+    settle({"1": hedger})
+    bus.publisher("test").publish([fact("a", 1)])
+    with pytest.raises(StorageFull), bus.turn():  # noqa: PT012 - it is the end that raises
+        risk.poll(0)
+        risk.commit([step("a", "s1", Outgoing("risk_state", "a", b"x" * 500_000))],
+                    {("account_raw", RISK): 1})
+        assert len(hedger.poll(0).records) == 1
+    risk.rewind()
+    hedger.rewind()
+    assert texts(path, "risk_state") == []
+    with bus.turn():
+        assert values(first_batch(risk).records) == ["1"]
+        assert risk.restore(RISK) == {}
+        risk.commit([step("a", "s1", fact("a", 2, "risk_state"))], {("account_raw", RISK): 1})
+        (record,) = first_batch(hedger).records
+        assert (record.offset, record.value) == (0, b"2")
+    assert texts(path, "risk_state") == ["2"]
+    bus.close()
+
+
+def test_what_is_published_during_a_turn_follows_it(path: Path) -> None:
+    """A turn that fails must not take offsets that others have been given meanwhile."""
+    bus = opened(path)
+    risk = session_of(bus)
+    settle({"1": risk})
+    with bus.turn():
+        risk.commit([step("a", "s", fact("a", 1, "risk_state"))], {})
+        bus.publisher("test").publish([fact("a", 2, "risk_state")])
+        assert bus._engine().store.next[bus._slots["risk_state", RISK].number] == 1
+    assert texts(path, "risk_state") == ["1", "2"]
+    bus.close()
+
+
+def test_large_values_and_many_of_them_cross_a_turn(path: Path) -> None:
+    """Memory is the only place that has them: no bound of the tail drops what is not written."""
+    bus = opened(path)
+    risk, hedger = session_of(bus), hedger_of(bus)
+    settle({"1": risk})
+    settle({"1": hedger})
+    large = b"x" * (TAIL_VALUE_BYTES_MAX + 1)
+    with bus.turn():
+        outputs = [Outgoing("risk_state", "a", b"%d" % n) for n in range(3 * TAIL_RECORDS)]
+        risk.commit([step("a", "s", Outgoing("risk_state", "a", large), *outputs)], {})
+        seen = [r.value for r in collect(hedger, len(outputs) + 1)]
+    assert seen == [large, *(o.value for o in outputs)]
+    bus.close()
+
+
+def test_a_price_is_read_before_it_is_written_and_never_written_after_its_use(path: Path) -> None:
+    """Rows of a fleeting table ride on the next transaction; without one `settle` writes them."""
+    bus = opened(path)
+    risk = session_of(bus)
+    settle({"1": risk})
+    publisher = bus.publisher("test")
+    publisher.publish([Outgoing("market_data", "m", b"1")])
+    assert values(risk.poll(0).rows) == ["1"]
+    assert texts(path, "market_data") == []
+    risk.commit([step("a", "s", fact("a", 2, "risk_state"))], {})
+    assert (texts(path, "market_data"), texts(path, "risk_state")) == (["1"], ["2"])
+    publisher.publish([Outgoing("market_data", "m", b"3")])
+    bus.settle()
+    publisher.publish([Outgoing("market_data", "m", b"4")])
+    publisher.flush(1.0)
+    assert texts(path, "market_data") == ["1", "3", "4"]
+    publisher.publish([Outgoing("market_data", "m", b"5")])
+    assert values(list(bus.read("market_data"))) == ["1", "3", "4", "5"]
+    for n in range(UNWRITTEN_MAX + 1):
+        publisher.publish([Outgoing("market_data", "m", b"%d" % n)])
+    assert len(texts(path, "market_data")) == 4 + UNWRITTEN_MAX + 1  # enough waited
+    bus.close()
+
+
+def test_prices_wait_for_a_disk_that_is_full(path: Path) -> None:
+    """Nothing of them is lost, and the decision upon them fails as a whole."""
+    bus = opened(path, bytes_max=300_000)
+    risk = session_of(bus)
+    settle({"1": risk})
+    bus.publisher("test").publish([Outgoing("market_data", "m", b"1")])
+    with pytest.raises(StorageFull):
+        risk.commit([step("a", "s", Outgoing("risk_state", "a", b"x" * 500_000))], {})
+    assert (texts(path, "market_data"), texts(path, "risk_state")) == ([], [])
+    bus.settle()
+    assert texts(path, "market_data") == ["1"]
+    bus.close()
+
+
+def test_a_killed_turn_leaves_no_trace(path: Path) -> None:
+    child = python(
+        """
+import os, signal, sys
+from pathlib import Path
+from hedgelock.bus.embedded import EmbeddedBus
+from hedgelock.clock import SystemClock
+from hedgelock.ports import Outgoing, StepRecord
+bus = EmbeddedBus(Path(sys.argv[1]), clock=SystemClock())
+session = bus.open(service="risk-engine", instance="1", inputs=["account_raw"], tables=[])
+session.poll(0)
+with bus.turn():
+    session.commit([StepRecord(0, "a", b"s", (Outgoing("risk_state", "a", b"1"),), b"{}", (), True)], {})
+    os.kill(os.getpid(), signal.SIGKILL)
+""",
+        path,
+    )
+    child.communicate(timeout=20)
+    bus = opened(path)
+    assert list(bus.read("risk_state")) == []
+    assert session_of(bus).poll(0).assigned
+    bus.close()
+
+
+def test_a_grown_wal_is_no_part_of_the_log(path: Path) -> None:
+    """The working size is there before the first commit; the file holds nothing of it."""
+    bus = opened(path, wal_grown_bytes=2 << 20)
+    wal = path.with_name(path.name + "-wal")
+    assert wal.stat().st_size >= 2 << 20
+    bus.publisher("test").publish([fact("a", 1)])
+    assert texts(path, "account_raw") == ["1"]
+    bus.close()
+    assert path.stat().st_size < 1 << 20
+    full = opened(path, bytes_max=300_000, wal_grown_bytes=2 << 20)
+    assert values(list(full.read("account_raw"))) == ["1"]  # no room to grow is no error
+    full.close()
 
 
 def test_many_publishers_and_commits_at_once_lose_nothing(path: Path) -> None:

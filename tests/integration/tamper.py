@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
 from collections.abc import Callable
 from typing import Any, Self
@@ -48,6 +49,7 @@ class Tamper:
             "BYBIT__REST_URL": f"http://127.0.0.1:{self.port}",
             "BYBIT__WS_PUBLIC_URL": f"{stream}/public",
             "BYBIT__WS_PRIVATE_URL": f"{stream}/private",
+            "BYBIT__WS_TRADE_URL": f"{stream}/trade",
         }
 
     def spoil(self, path: str, *spoils: Spoil) -> None:
@@ -56,6 +58,8 @@ class Tamper:
 
     def hold(self, path: str) -> threading.Event:
         """Keep back the next answer of a path for ever: the exchange did it, nobody was told.
+
+        For an order, whether it goes by REST or over the trade socket.
 
         The event is set when that has happened.
         """
@@ -116,6 +120,15 @@ class Tamper:
             kept.pop(name, None)
         return web.Response(status=status, body=body, headers=kept)
 
+    def _is_held(self, answer: str) -> bool:
+        """Whether this is the answer to an order that is kept back."""
+        if not self._held or '"op":"order.' not in answer:
+            return False
+        seen = self._held.pop(f"/v5/{json.loads(answer)['op'].replace('.', '/')}", None)
+        if seen is not None:
+            seen.set()
+        return seen is not None
+
     async def _pass_socket(self, request: web.Request) -> web.StreamResponse:
         ours = web.WebSocketResponse()
         await ours.prepare(request)
@@ -125,7 +138,10 @@ class Tamper:
             await ours.close()
             return ours
         self._clients.append((request.path, ours))
-        ways = [asyncio.ensure_future(_copy(ours, theirs)), asyncio.ensure_future(_copy(theirs, ours))]
+        ways = [
+            asyncio.ensure_future(_copy(ours, theirs)),
+            asyncio.ensure_future(_copy(theirs, ours, unless=self._is_held)),
+        ]
         await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
         for way in ways:
             way.cancel()
@@ -135,9 +151,11 @@ class Tamper:
         return ours
 
 
-async def _copy(source: Any, target: Any) -> None:
+async def _copy(source: Any, target: Any, unless: Callable[[str], bool] = lambda _: False) -> None:
     async for frame in source:
         if frame.type is aiohttp.WSMsgType.TEXT:
+            if unless(frame.data):
+                continue
             await target.send_str(frame.data)
         elif frame.type is aiohttp.WSMsgType.BINARY:
             await target.send_bytes(frame.data)

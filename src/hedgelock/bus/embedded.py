@@ -10,6 +10,7 @@ One process writes (the engine); others open the same file read-only while it do
 
 from __future__ import annotations
 
+import contextlib
 import heapq
 import sqlite3
 import threading
@@ -73,13 +74,15 @@ class EmbeddedBus:
 
     `read_only` opens a log that an engine may be writing; only `read`, `ends` and `log_id` work.
     `upkeep` False starts no thread: call `sweep` and `checkpoint` yourself. `bytes_max` bounds the
-    file as a whole (None = the disk); a full one raises StorageFull.
+    file as a whole (None = the disk); a full one raises StorageFull. `wal_grown_bytes` is written
+    to the WAL at once, so that it need not grow while decisions wait for it.
     Raises BusError (no such log, corrupt, another engine has it) and StorageFull (not writable).
     """
 
     def __init__(
         self, path: Path, *, clock: Clock, retention: Retention | None = None,
         read_only: bool = False, upkeep: bool = True, bytes_max: int | None = None,
+        wal_grown_bytes: int = 0,
     ) -> None:
         self.path = path
         self._closing = threading.Event()
@@ -88,7 +91,7 @@ class EmbeddedBus:
         if read_only:
             self._open_read_only()
             return
-        store = Store(path, bytes_max=bytes_max)
+        store = Store(path, bytes_max=bytes_max, wal_grown_bytes=wal_grown_bytes)
         self.log_id, self._slots = store.log_id, store.slots
         self._hub = Hub(store, clock)
         self._upkeep = Upkeep(self._hub, clock, retention or Retention())
@@ -152,6 +155,7 @@ class EmbeddedBus:
 
     def ends(self, topic: str) -> dict[int, tuple[int, int]]:
         """See `ports.Bus`."""
+        self.settle()
         reader = self._reader()
         try:
             slots = [self._slots[topic, p] for p in range(known_topic(topic).partitions)]
@@ -189,6 +193,15 @@ class EmbeddedBus:
         """End the present or the next `wait`. Safe from any thread."""
         self._engine().signal.set()
 
+    def turn(self) -> contextlib.AbstractContextManager[None]:
+        """One transaction for all that is committed within; see `Hub.turn`."""
+        return self._engine().turn()
+
+    def settle(self) -> None:
+        """Write the market rows that no step has taken along; the pump says it when all is quiet."""
+        if self._hub is not None and not self._closing.is_set():
+            self._hub.settle()
+
     @property
     def upkeep_error(self) -> BusError | None:
         """What the last sweep or checkpoint failed with; None when it went well."""
@@ -213,6 +226,7 @@ class EmbeddedBus:
         return _Reader(self.path, self._engine().store if in_memory else None)
 
     def _read(self, slots: list[Slot], start: int | None, *, follow: bool) -> Iterator[Record]:
+        self.settle()
         reader = self._reader()
         try:
             cursors = {slot: reader.start(slot, start) for slot in slots}

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Protocol
 
 from hedgelock.bus.embedded_store import OFFSET_BITS, Slot, Store, known_topic
@@ -28,6 +30,9 @@ PENDING_MAX: Final = 10_000
 
 PENDING_WAIT_S: Final = 1.0
 
+UNWRITTEN_MAX: Final = 64
+"""Fleeting rows that are read already and wait for the next transaction to take them along."""
+
 
 class Tail:
     """The newest records of one slot and the sessions that wait for more; under `Hub.mutex`."""
@@ -39,9 +44,12 @@ class Tail:
         self.records: list[Record] = []
         self.readers: list[EmbeddedSession] = []
 
-    def append(self, record: Record) -> None:
-        """Remember one committed record if anybody listens."""
+    def append(self, record: Record, *, written: bool) -> None:
+        """Remember a record if anybody listens, or if memory is the only place that has it yet."""
         self.next = record.offset + 1
+        if not written:
+            self.records.append(record)
+            return
         if not self.readers or len(record.value) > TAIL_VALUE_BYTES_MAX:
             self.records.clear()
             self.first = self.next
@@ -50,6 +58,24 @@ class Tail:
         if len(self.records) > 2 * TAIL_RECORDS:
             del self.records[:TAIL_RECORDS]
             self.first += TAIL_RECORDS
+
+    def withdraw(self, following: int) -> None:
+        """Forget what was never written: everything from offset `following` on."""
+        del self.records[max(0, following - self.first):]
+        self.next = following
+        self.first = min(self.first, following)
+
+
+@dataclass(slots=True)
+class Turn:
+    """What the sessions committed since the turn began, for one transaction at its end."""
+
+    records: list[Record] = field(default_factory=list)
+    states: list[tuple[str, int, str, bytes]] = field(default_factory=list)
+    positions: list[tuple[str, int, int]] = field(default_factory=list)
+    durable: bool = False
+    heads: dict[int, int] = field(default_factory=dict)
+    """Next offset of each slot that was written to, as it was before."""
 
 
 class Member(Protocol):
@@ -110,6 +136,8 @@ class Hub:
         store.lock.after = self.write_pending
         self._pending: deque[tuple[Outgoing, ...]] = deque()
         self._pending_count = 0
+        self._unwritten: list[Record] = []  # under store.lock
+        self._turn: Turn | None = None  # under store.lock
         self._rows_written = RowsWritten()
 
     # -- the one write
@@ -127,16 +155,63 @@ class Hub:
             now_ms = self._clock.now_ms()
             new_rows = self._rows_written.missing(steps, now_ms)
             records = self._number(contents(session.service, steps, new_rows), now_ms)
-            store.write(
-                [self._logged(r) for r in records],
-                states=[(session.service, s.partition, s.key, s.state)
-                        for s in steps if s.state is not None],
-                positions=[(session.service, store.slots[at].number, offset)
-                           for at, offset in offsets.items()],
-                durable=any(s.durable for s in steps),
-            )
+            states = [(session.service, s.partition, s.key, s.state)
+                      for s in steps if s.state is not None]
+            positions = [(session.service, store.slots[at].number, offset)
+                         for at, offset in offsets.items()]
+            durable = any(s.durable for s in steps)
+            turn = self._turn
+            if turn is None:
+                self._write(records, states, positions, durable=durable)
+            else:
+                for record in records:
+                    number = store.slots[record.topic, record.partition].number
+                    turn.heads.setdefault(number, store.next[number])
+                turn.records += records
+                turn.states += states
+                turn.positions += positions
+                turn.durable |= durable
             self._rows_written.add(new_rows, now_ms)
-            self._deliver(records)
+            self._deliver(records, written=turn is None)
+
+    def _write(
+        self, records: Sequence[Record], states: Sequence[tuple[str, int, str, bytes]] = (),
+        positions: Sequence[tuple[str, int, int]] = (), *, durable: bool = False,
+    ) -> None:
+        """One transaction, taking along what was told first; with `store.lock` held."""
+        self.store.write(
+            [self._logged(r) for r in (*self._unwritten, *records)],
+            states=states, positions=positions, durable=durable,
+        )
+        self._unwritten.clear()
+
+    @contextlib.contextmanager
+    def turn(self) -> Iterator[None]:
+        """Everything that is committed within becomes one transaction at the end, or nothing does.
+
+        Meanwhile it is read from memory, so that a decision crosses the whole chain in one write.
+        Raises BusError at the end: whoever committed within must rewind. Nobody else writes
+        meanwhile; what is published waits.
+        """
+        with self.store.lock:
+            turn = self._turn = Turn()
+            try:
+                yield
+            finally:
+                self._turn = None
+                if turn.records or turn.states or turn.positions:
+                    self._end(turn)
+
+    def _end(self, turn: Turn) -> None:
+        try:
+            self._write(turn.records, turn.states, turn.positions, durable=turn.durable)
+        except BusError:
+            with self.mutex:
+                for number, following in turn.heads.items():
+                    self.store.next[number] = following
+                    self.tails[number].withdraw(following)
+            self._rows_written = RowsWritten()
+            raise
 
     def _number(
         self, contents: Iterable[tuple[str, int, str, bytes]], now_ms: int
@@ -156,14 +231,14 @@ class Hub:
         number = self.store.slots[record.topic, record.partition].number
         return (number << OFFSET_BITS) + record.offset, record.key, record.value, record.ts_ms
 
-    def _deliver(self, records: Sequence[Record]) -> None:
-        """Hand committed records to whoever reads them; with `store.lock` held."""
+    def _deliver(self, records: Sequence[Record], *, written: bool = True) -> None:
+        """Hand records to whoever reads them; with `store.lock` held."""
         with self.mutex:
             for record in records:
                 number = self.store.slots[record.topic, record.partition].number
                 self.store.next[number] = record.offset + 1
                 tail = self.tails[number]
-                tail.append(record)
+                tail.append(record, written=written)
                 for reader in tail.readers:
                     reader.notice(number)
         self.signal.set()
@@ -178,8 +253,9 @@ class Hub:
         not help, BusError for an unknown topic; then nothing of `messages` was taken.
         """
         self.store.check_open()
-        for message in messages:
-            known_topic(message.topic)
+        topics = [known_topic(message.topic) for message in messages]
+        if all(topic.is_fleeting for topic in topics) and self._tell_first(messages):
+            return
         if self._pending and self._pending_count + len(messages) > PENDING_MAX:
             self.flush(PENDING_WAIT_S)
         if messages:
@@ -187,6 +263,31 @@ class Hub:
                 self._pending.append(tuple(messages))
                 self._pending_count += len(messages)
             self.write_pending()
+
+    def _tell_first(self, messages: Sequence[Outgoing]) -> bool:
+        """Hand fleeting rows to their readers now; the next transaction writes them.
+
+        A price reaches the decision without a transaction of its own, and what was decided upon it
+        is never on the disk without it. False = not now: others wait, or somebody is at the file.
+        """
+        if self._pending or len(self._unwritten) + len(messages) > UNWRITTEN_MAX:
+            return False
+        if not self.store.lock.acquire(blocking=False):
+            return False
+        try:
+            records = self._number(map(located, messages), self._clock.now_ms())
+            self._unwritten += records
+            self._deliver(records, written=False)
+        finally:
+            self.store.lock.release()
+        self.write_pending()
+        return True
+
+    def settle(self) -> None:
+        """Write the rows that no transaction has taken along; an error leaves them waiting."""
+        if self._unwritten:
+            with contextlib.suppress(BusError), self.store.lock:
+                self._write(())
 
     def write_pending(self) -> None:
         """Write what was published, unless another thread is at the file and will do it.
@@ -197,6 +298,8 @@ class Hub:
         # messages here before it looked, so the last one out sees them.
         while self._pending and self.store.lock.acquire(blocking=False):
             try:
+                if self._turn is not None:
+                    return  # this very thread; the lock's release at the turn's end comes here again
                 self._append_pending()
             except BusError:
                 return
@@ -205,7 +308,7 @@ class Hub:
 
     def flush(self, timeout_s: float) -> None:
         """Write everything published so far. Raises BusError or StorageFull when it cannot be."""
-        if not self._pending:  # messages leave the queue after their transaction
+        if not self._pending and not self._unwritten:  # messages leave the queue after their transaction
             return
         if not self.store.lock.acquire(timeout=timeout_s):
             raise BusError(f"{self.store.path} was busy for {timeout_s} s")
@@ -219,13 +322,12 @@ class Hub:
         """One transaction for everything that waits; with `store.lock` held."""
         with self.mutex:
             waiting = list(self._pending)
-        if not waiting:
-            return
         records = self._number(
             (located(message) for messages in waiting for message in messages),
             self._clock.now_ms(),
         )
-        self.store.write([self._logged(r) for r in records])
+        if records or self._unwritten:
+            self._write(records)
         with self.mutex:
             for messages in waiting:
                 self._pending.popleft()

@@ -21,11 +21,12 @@ from hedgelock.errors import BusError, Fenced, StorageFull
 from hedgelock.ports import Record
 from hedgelock.topics import JOURNAL, JOURNAL_ROWS, TOPICS, Topic
 
-MEMORY = Path(":memory:")
-"""A log without a file, for simulations: same behaviour, gone with the process."""
+MEMORY = Path(":memory:")  # a log without a file: same behaviour, gone with the process
 
 OFFSET_BITS = 40
 SCHEMA_VERSION = 1
+_CACHE_SIZE = -16_000  # KiB when negative
+_PAGE_BYTES = 2_048  # of a new file: what an order waits for is the bytes of the pages it touched
 MAP: dict[str, Topic] = {**TOPICS, JOURNAL.name: JOURNAL, JOURNAL_ROWS.name: JOURNAL_ROWS}
 
 _SCHEMA = """
@@ -42,6 +43,10 @@ CREATE TABLE positions (
   service TEXT NOT NULL, slot INTEGER NOT NULL, next INTEGER NOT NULL,
   PRIMARY KEY (service, slot)) WITHOUT ROWID;
 """
+_UPSERT_STATE = (  # in place: REPLACE would rewrite the index too, and every page is synced
+    "INSERT INTO states VALUES (?, ?, ?, ?) ON CONFLICT (service, partition, key)"
+    " DO UPDATE SET state = excluded.state"
+)
 _FULL_CODES = frozenset(
     {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN,
      sqlite3.SQLITE_PERM}
@@ -176,13 +181,13 @@ class ProcessLock:
 
 
 class WriterLock:
-    """A lock whose every user, once it has let go, looks after what arrived meanwhile.
+    """A re-entrant lock whose every user, once it has let go, looks after what arrived meanwhile.
 
     A publisher that finds it taken leaves its messages and goes; `after` writes them.
     """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self.acquire = self._lock.acquire
         self.release = self._lock.release
         self.after: Callable[[], None] = lambda: None
@@ -202,7 +207,7 @@ class Store:
     before a write (who owns a partition) and what they tell after it belong to the same section.
     """
 
-    def __init__(self, path: Path, *, bytes_max: int | None) -> None:
+    def __init__(self, path: Path, *, bytes_max: int | None, wal_grown_bytes: int = 0) -> None:
         self.path = path
         self.lock = WriterLock()
         self.log_id = ""
@@ -214,6 +219,8 @@ class Store:
             self.db = connect(path, read_only=False)
             try:
                 self._prepare(bytes_max)
+                if wal_grown_bytes and path != MEMORY:
+                    self._grow_wal(wal_grown_bytes)
             except sqlite3.Error as error:
                 self.db.close()
                 raise translate(error, path) from error
@@ -235,8 +242,8 @@ class Store:
     def _prepare(self, bytes_max: int | None) -> None:
         db = self.db
         for pragma in (
-            "auto_vacuum=INCREMENTAL", "journal_mode=WAL", "synchronous=NORMAL",
-            "wal_autocheckpoint=0", "cache_size=-16000", "temp_store=MEMORY",
+            f"page_size={_PAGE_BYTES}", "auto_vacuum=INCREMENTAL", "journal_mode=WAL", "synchronous=NORMAL",
+            "wal_autocheckpoint=0", f"cache_size={_CACHE_SIZE}", "temp_store=MEMORY",
         ):
             db.execute(f"PRAGMA {pragma}").fetchall()
         if bytes_max is not None:
@@ -269,6 +276,21 @@ class Store:
         self.slots = read_slots(db)
         self.next = {s.number: read_bounds(db, s)[1] for s in self.slots.values()}
 
+    def _grow_wal(self, size: int) -> None:
+        """Give the WAL its working size, for to sync a file that grows costs half as much again.
+
+        Pages beyond the cache go there uncommitted, and a rollback leaves the file its length.
+        """
+        db = self.db
+        with contextlib.suppress(sqlite3.Error):
+            db.execute("PRAGMA cache_size=8")
+            db.execute("BEGIN IMMEDIATE")
+            with self._finishing():
+                db.execute("CREATE TABLE grown (filling BLOB)")
+                for _ in range(size >> 20):
+                    db.execute("INSERT INTO grown VALUES (zeroblob(1048576))")
+        db.execute(f"PRAGMA cache_size={_CACHE_SIZE}").fetchall()
+
     @contextlib.contextmanager
     def _finishing(self) -> Iterator[None]:
         try:
@@ -297,7 +319,7 @@ class Store:
             if log:
                 db.executemany("INSERT INTO log VALUES (?, ?, ?, ?)", log)
             if states:
-                db.executemany("INSERT OR REPLACE INTO states VALUES (?, ?, ?, ?)", states)
+                db.executemany(_UPSERT_STATE, states)
             if positions:
                 db.executemany("INSERT OR REPLACE INTO positions VALUES (?, ?, ?)", positions)
             db.execute("COMMIT")

@@ -28,11 +28,10 @@ _PIECE: Final = 100
 _PIECES_MAX: Final = 200
 """Pieces per slot and sweep; what is left waits for the next sweep."""
 
-_CHECKPOINT_PAGES: Final = 1_000
+_CHECKPOINT_PAGES: Final = 2_000
 """Pages written, by estimate, after which the WAL is folded into the file."""
 
-_PAGE_BYTES: Final = 4_096
-_FRAMES_HELD_MAX: Final = 200
+_FRAMES_HELD_MAX: Final = 400
 _PASSES_MAX: Final = 8
 _FREE_PAGES_MIN: Final = 256
 _SAMPLES: Final = 32
@@ -75,6 +74,7 @@ class Upkeep:
         self._db = self._store.db if self._in_memory else connect(
             self._store.path, read_only=False
         )
+        self._page_bytes = int(self._db.execute("PRAGMA page_size").fetchone()[0])
         self._thread = threading.Thread(target=self._run, name="bus-upkeep", daemon=True)
 
     def start(self) -> None:
@@ -94,6 +94,7 @@ class Upkeep:
         while not self._stopping.wait(pause_s):
             waited_s += pause_s
             try:
+                self._hub.settle()
                 if self._store.pages_written >= _CHECKPOINT_PAGES:
                     self.checkpoint()
                 if waited_s >= self._retention.sweep_every_s:
@@ -114,7 +115,7 @@ class Upkeep:
             return
         self._store.pages_written = 0
         frames, copied = self._checkpoint("PASSIVE")
-        if frames * _PAGE_BYTES <= self._retention.wal_bytes_max:
+        if frames * self._page_bytes <= self._retention.wal_bytes_max:
             return
         # Passive passes never see the end of a WAL that is always written to. Get close to it
         # first, so that the writer is held only for the rest.

@@ -14,6 +14,7 @@ Same calls, same times → the same log, byte for byte.
 
 from __future__ import annotations
 
+import contextlib
 import heapq
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final
@@ -24,7 +25,7 @@ from hedgelock.bus.journal import RowsWritten
 from hedgelock.bus.memory_log import MemoryLog, MemorySlot
 from hedgelock.bus.memory_session import MemorySession, OnCommit
 from hedgelock.errors import BusError, Fenced
-from hedgelock.ports import Clock, Outgoing, Record
+from hedgelock.ports import Clock, Outgoing, Record, StepRecord
 from hedgelock.topics import PARTITIONS
 
 __all__ = ["MemoryBus", "MemoryLog", "MemoryPublisher", "MemorySession"]
@@ -34,7 +35,7 @@ FOLLOW_EVERY_S: Final = 0.02
 
 
 class MemoryPublisher:
-    """See `ports.Publisher`: in the log before `publish` returns."""
+    """See `ports.Publisher`: in the log before `publish` returns; prices with the next transaction."""
 
     def __init__(self, bus: MemoryBus, name: str) -> None:
         self.name = name
@@ -48,9 +49,13 @@ class MemoryPublisher:
             raise BusError(f"the publisher {self.name} is closed")
         with self._bus.log.changed:
             self._bus.log.append([located(m) for m in messages], self._bus.clock.now_ms())
+            if not all(known_topic(message.topic).is_fleeting for message in messages):
+                self._bus.settle()
 
     def flush(self, timeout_s: float) -> None:
-        """Nothing waits."""
+        """See `ports.Publisher`."""
+        self._bus.check_open()
+        self._bus.settle()
 
     def close(self) -> None:
         """See `ports.Publisher`."""
@@ -68,8 +73,9 @@ class MemoryBus:
         self.log = log
         self.clock = clock
         self.rows_written = RowsWritten()
-        self.before_commit: OnCommit = lambda _service, _steps: None
-        self.after_commit: OnCommit = lambda _service, _steps: None
+        self.before_commit: OnCommit = lambda _steps: None
+        self.after_commit: OnCommit = lambda _steps: None
+        self._turn: list[StepRecord] | None = None
         self._sessions: list[MemorySession] = []
         self._closed = False
         self._crashed = False
@@ -123,19 +129,57 @@ class MemoryBus:
         self._closed = True
         self.log.listeners.pop(self, None)
         with self.log.changed:
+            if not self._crashed:
+                self.log.write()
             self.log.changed.notify_all()
 
     # -- beyond ports.Bus
 
     def on_news(self, listener: Callable[[], None]) -> None:
-        """Call `listener` whenever something was appended, woken or reassigned."""
+        """See `ports.LocalBus`."""
         self.log.listeners[self] = listener
+
+    @contextlib.contextmanager
+    def turn(self) -> Iterator[None]:
+        """See `ports.LocalBus`."""
+        steps = self._turn = []
+        try:
+            yield
+        finally:
+            self._turn = None
+            if not self._crashed:
+                self._end(steps)
+
+    def settle(self) -> None:
+        """See `ports.LocalBus`."""
+        if self._turn is None:
+            with self.log.changed:
+                self.log.write()
+
+    def wrote(self, steps: Sequence[StepRecord]) -> None:
+        """See `memory_session.Process`."""
+        if self._turn is not None:
+            self._turn += steps
+        else:
+            self._end(steps)
+
+    def _end(self, steps: Sequence[StepRecord]) -> None:
+        with self.log.changed:
+            try:
+                self.before_commit(steps)
+            except BusError:
+                self.log.withdraw()
+                self.rows_written = RowsWritten()
+                raise
+            self.log.write()
+        self.after_commit(steps)
 
     def crash(self) -> None:
         """The process was killed: its sessions leave without a word and can do nothing more."""
         self._crashed = True
         self.log.listeners.pop(self, None)
         with self.log.changed:
+            self.log.withdraw()
             for session in self._sessions:
                 session.fence("belonged to a process that was killed")
                 self.log.groups[session.service].leave(session)

@@ -5,11 +5,14 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Callable, Iterable
-from typing import Protocol
+from typing import Any, Final, Protocol
 
 from hedgelock.bus.embedded_hub import Group
 from hedgelock.bus.embedded_store import MAP
 from hedgelock.ports import Record
+
+
+_ABSENT: Final = object()
 
 
 class Reader(Protocol):
@@ -18,16 +21,21 @@ class Reader(Protocol):
     def notice(self, slot: MemorySlot) -> None:
         """There is something new."""
 
+    def withdrawn(self, slot: MemorySlot) -> None:
+        """What was told and never written is gone again."""
+
 
 class MemorySlot:
     """One partition of one topic and the sessions that read it."""
 
-    __slots__ = ("is_table", "partition", "readers", "records", "topic")
+    __slots__ = ("partition", "readers", "records", "topic", "written")
 
     def __init__(self, topic: str, partition: int) -> None:
         self.topic = topic
         self.partition = partition
         self.records: list[Record] = []
+        self.written = 0
+        """So many records outlive a kill; the rest was told before its transaction."""
         self.readers: dict[Reader, bool] = {}
         """Reader → whether it reads the slot as a table."""
 
@@ -46,6 +54,8 @@ class MemoryLog:
         }
         self.states: dict[tuple[str, int], dict[str, bytes]] = {}
         self.positions: dict[str, dict[tuple[str, int], int]] = {}
+        self._told: dict[MemorySlot, None] = {}
+        self._undo: list[tuple[dict[Any, Any], Any, Any]] = []
         self.groups: dict[str, Group] = {}
         self.listeners: dict[object, Callable[[], None]] = {}
         self.changed = threading.Condition(threading.RLock())
@@ -56,10 +66,37 @@ class MemoryLog:
         for topic, partition, key, value in messages:
             slot = self.slots[topic, partition]
             slot.records.append(Record(topic, partition, len(slot.records), key, value, now_ms))
+            self._told[slot] = None
             for reader in slot.readers:
                 reader.notice(slot)
         self.changed.notify_all()
         self.tell()
+
+    def put(self, table: dict[Any, Any], key: Any, value: Any) -> None:
+        """Change a state or an offset, until `withdraw` or for good with `write`."""
+        self._undo.append((table, key, table.get(key, _ABSENT)))
+        table[key] = value
+
+    def write(self) -> None:
+        """The end of a transaction: everything told so far stays."""
+        for slot in self._told:
+            slot.written = len(slot.records)
+        self._told.clear()
+        self._undo.clear()
+
+    def withdraw(self) -> None:
+        """A transaction that failed, or a kill: everything not written is gone."""
+        for slot in self._told:
+            del slot.records[slot.written:]
+            for reader in slot.readers:
+                reader.withdrawn(slot)
+        self._told.clear()
+        for table, key, before in reversed(self._undo):
+            if before is _ABSENT:
+                del table[key]
+            else:
+                table[key] = before
+        self._undo.clear()
 
     def tell(self) -> None:
         """Call every listener."""

@@ -16,8 +16,8 @@ from hedgelock.ports import Batch, Clock, Offsets, Record, StepRecord
 
 _NOTHING: Final = Batch()
 
-OnCommit = Callable[[str, Sequence[StepRecord]], None]
-"""(service, steps) right before or right after a commit."""
+OnCommit = Callable[[Sequence[StepRecord]], None]
+"""Called with the steps of a transaction, right before or right after it is written."""
 
 
 class Process(Protocol):
@@ -26,8 +26,9 @@ class Process(Protocol):
     log: MemoryLog
     clock: Clock
     rows_written: RowsWritten
-    before_commit: OnCommit
-    after_commit: OnCommit
+
+    def wrote(self, steps: Sequence[StepRecord]) -> None:
+        """A session has committed: the transaction ends, unless a turn goes on."""
 
 
 class MemorySession:
@@ -73,6 +74,10 @@ class MemorySession:
         self._ready[slot] = None
         self._signal.set()
 
+    def withdrawn(self, slot: MemorySlot) -> None:
+        """What was told and never written is gone again: whoever saw it rewinds."""
+        self._cursors[slot] = min(self._cursors[slot], len(slot.records))
+
     def own(self, owned: frozenset[int]) -> None:
         """The group was dealt out anew."""
         lost = self.owned - owned
@@ -117,11 +122,10 @@ class MemorySession:
 
     def commit(self, steps: Sequence[StepRecord], offsets: Offsets) -> None:
         """See `ports.Session`."""
-        self._check_open()
-        self._bus.before_commit(self.service, steps)
         with self._log.changed:
+            self._check_open()
             self._commit(steps, offsets)
-        self._bus.after_commit(self.service, steps)
+            self._bus.wrote(steps)
 
     def rewind(self) -> None:
         """See `ports.Session`: tables are delivered whole again, too."""
@@ -161,9 +165,11 @@ class MemorySession:
         messages = list(contents(self.service, steps, rows))  # may raise: nothing is done yet
         for step in steps:
             if step.state is not None:
-                at = (self.service, step.partition)
-                self._log.states.setdefault(at, {})[step.key] = step.state
-        self._log.positions.setdefault(self.service, {}).update(offsets)
+                states = self._log.states.setdefault((self.service, step.partition), {})
+                self._log.put(states, step.key, step.state)
+        positions = self._log.positions.setdefault(self.service, {})
+        for at, offset in offsets.items():
+            self._log.put(positions, at, offset)
         self._bus.rows_written.add(rows, now_ms)
         self._log.append(messages, now_ms)
 

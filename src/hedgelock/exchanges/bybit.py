@@ -27,9 +27,10 @@ from hedgelock.exchanges.bybit_channels import Facts, Latest, MarketChannel, OnB
 from hedgelock.exchanges.bybit_dialect import BybitDialect
 from hedgelock.exchanges.bybit_effects import BybitEffects
 from hedgelock.exchanges.bybit_reads import BybitReads, BybitSettings
+from hedgelock.exchanges.bybit_trade import TradeChannel
 from hedgelock.exchanges.ccxt_venue import CcxtVenue, Credentials, OnLimits
 from hedgelock.exchanges.fields import Row
-from hedgelock.exchanges.stream import SupervisedSocket
+from hedgelock.exchanges.stream import Channel, SupervisedSocket
 from hedgelock.exchanges.transport import AiohttpTransport, Transport
 from hedgelock.ports import Capabilities, Clock
 
@@ -45,16 +46,18 @@ class Addresses(NamedTuple):
     ws_public: str
     """Up to and without the category: …/v5/public."""
     ws_private: str
+    ws_trade: str = ""
+    """Empty = there is none."""
 
 
 ADDRESSES = {
     "live": Addresses(
         "https://api.bybit.com", "wss://stream.bybit.com/v5/public",
-        "wss://stream.bybit.com/v5/private",
+        "wss://stream.bybit.com/v5/private", "wss://stream.bybit.com/v5/trade",
     ),
     "testnet": Addresses(
         "https://api-testnet.bybit.com", "wss://stream-testnet.bybit.com/v5/public",
-        "wss://stream-testnet.bybit.com/v5/private",
+        "wss://stream-testnet.bybit.com/v5/private", "wss://stream-testnet.bybit.com/v5/trade",
     ),
     # Demo accounts trade against the live market data.
     "demo": Addresses(
@@ -74,10 +77,10 @@ CAPABILITIES = {
         loans=False, transfers=False, spot=True, trade_socket=False, private_stream=True
     ),
     "sim": Capabilities(
-        loans=True, transfers=True, spot=True, trade_socket=False, private_stream=True
+        loans=True, transfers=True, spot=True, trade_socket=True, private_stream=True
     ),
     "paper": Capabilities(
-        loans=True, transfers=True, spot=True, trade_socket=False, private_stream=True
+        loans=True, transfers=True, spot=True, trade_socket=True, private_stream=True
     ),
 }
 
@@ -97,7 +100,8 @@ MODE_SETTINGS = {
 def simulator_addresses(host: str = "127.0.0.1", port: int = 8010) -> Addresses:
     """The built-in simulator, everything on one port."""
     return Addresses(
-        f"http://{host}:{port}", f"ws://{host}:{port}/v5/public", f"ws://{host}:{port}/v5/private"
+        f"http://{host}:{port}", f"ws://{host}:{port}/v5/public", f"ws://{host}:{port}/v5/private",
+        f"ws://{host}:{port}/v5/trade",
     )
 
 
@@ -134,8 +138,11 @@ class BybitExchange:
             "bybit", credentials, base_url=addresses.rest, dialect=BybitDialect(),
             transport=self._transport, clock=clock, on_limits=on_limits,
         )
+        has_trade = capabilities.trade_socket and addresses.ws_trade
+        self._trade = self._trade_channel() if has_trade else None
+        self._trading: asyncio.Task[None] | None = None
         self._effects = BybitEffects(
-            self._venue, account=account, clock=clock, capabilities=capabilities
+            self._venue, account=account, clock=clock, capabilities=capabilities, trade=self._trade
         )
         self._reads = BybitReads(
             self._venue, account=account, clock=clock, capabilities=capabilities,
@@ -153,6 +160,10 @@ class BybitExchange:
 
     async def close(self) -> None:
         """Close what this object opened."""
+        if self._trading is not None:
+            self._trading.cancel()
+            await asyncio.gather(self._trading, return_exceptions=True)
+            self._trading = None
         if self._own_transport:
             await self._transport.close()
 
@@ -164,6 +175,11 @@ class BybitExchange:
     def offset_ms(self) -> int:
         """Venue minus ours as last measured."""
         return self._venue.offset_ms
+
+    @property
+    def has_trade_socket(self) -> bool:
+        """Whether orders leave over the trade socket now; by REST otherwise."""
+        return self._trade is not None and self._trade.is_open
 
     async def _check_key(self) -> None:
         key = (await self._venue.get("/v5/user/query-api")).result
@@ -235,7 +251,14 @@ class BybitExchange:
     # ------------------------------------------------------------ effects
 
     async def perform(self, effect: Effect) -> VenueEvent:
-        """Run one effect of the executor; never raises but for cancellation."""
+        """Run one effect of the executor; never raises but for cancellation.
+
+        The first one opens the trade socket, which stays open: a process that only reads needs none.
+        """
+        if self._trading is None and self._trade is not None:
+            socket = self._socket(self._trade)
+            self._trade.restart = socket.kick
+            self._trading = asyncio.create_task(socket.run())
         return await self._effects.perform(effect)
 
     # ------------------------------------------------------------ streams
@@ -278,7 +301,12 @@ class BybitExchange:
             while True:
                 yield await out.get()
 
-    def _socket(self, channel: MarketChannel | PrivateChannel) -> SupervisedSocket:
+    def _trade_channel(self) -> TradeChannel:
+        return TradeChannel(
+            self._addresses.ws_trade, venue=self._venue, clock=self._clock, on_bad=self._bad
+        )
+
+    def _socket(self, channel: Channel) -> SupervisedSocket:
         return SupervisedSocket(
             channel, self._transport, clock=self._clock, policy=self._settings.socket,
             rng=self._rng,

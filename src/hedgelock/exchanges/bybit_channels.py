@@ -29,12 +29,11 @@ OnBad = Callable[[str, str, bytes], None]
 """(topic, reason, raw frame or row) of everything that could not be read."""
 
 PRIVATE_TOPICS = ("order", "execution", "position", "wallet")
-AUTH_LIFE_MS = 10_000
 QUEUE_MAX = 10_000
 GREETING_FRAMES_MAX = 1_000
 TOPICS_PER_REQUEST = 10
 """Spot takes no more; the others do not mind."""
-_PING = '{"op":"ping"}'
+PING = '{"op":"ping"}'
 
 
 class Latest:
@@ -166,9 +165,12 @@ class MarketChannel:
     def opened(self) -> None:
         """Nothing to tell: a snapshot follows."""
 
+    def closed(self) -> None:
+        """Nothing to give back."""
+
     def ping(self) -> str:
         """Bybit's own ping."""
-        return _PING
+        return PING
 
     def on_frame(self, raw: str | bytes) -> None:
         """A ticker frame to MarketTick and, when due, FundingRate."""
@@ -213,13 +215,8 @@ class PrivateChannel:
 
     async def greet(self, socket: Socket) -> None:
         """Log in, then subscribe. A refused login measures the clock before it is tried again."""
-        expires_ms = self._venue.stamp_ms() + AUTH_LIFE_MS
-        signature = self._venue.hmac_hex(f"GET/realtime{expires_ms}")
         answer = await request(
-            socket,
-            {"req_id": "auth", "op": "auth",
-             "args": [self._venue.api_key, expires_ms, signature]},
-            self.on_frame,
+            socket, {"req_id": "auth", "op": "auth", "args": self._venue.login()}, self.on_frame
         )
         if not _succeeded(answer):
             await self._venue.resync()
@@ -233,9 +230,12 @@ class PrivateChannel:
         """From here on nothing is missed; what came before must be read by REST."""
         self._out.put(self._reset())
 
+    def closed(self) -> None:
+        """Nothing to give back: the next `opened` tells of the gap."""
+
     def ping(self) -> str:
         """Bybit's own ping."""
-        return _PING
+        return PING
 
     def on_frame(self, raw: str | bytes) -> None:
         """One frame to its messages; a bad row does not hide the others of its frame."""

@@ -24,7 +24,8 @@ DOUBT = frozenset({"10000", "10014", "10016", "10019", "170146"})
 """The venue itself does not know, or says that an equal request is under way."""
 
 BUSY = frozenset(
-    {"-1", "10002", "10006", "10018", "10429", "110063", "110079", "148019", "148021", "170222"}
+    {"-1", "10002", "10006", "10018", "10403", "10429", "20003", "20006", "110063", "110079",
+     "148019", "148021", "170222"}
 )
 """Nothing happened; the same request may be sent again later."""
 

@@ -48,6 +48,7 @@ from hedgelock.exchanges.bybit_loan import (
 )
 from hedgelock.exchanges.bybit_parse import Seen, parse_execution, parse_order
 from hedgelock.exchanges.bybit_reads import pages
+from hedgelock.exchanges.bybit_trade import TradeChannel
 from hedgelock.exchanges.ccxt_venue import Answer, CcxtVenue
 from hedgelock.exchanges.fields import Row
 from hedgelock.ports import Capabilities, Clock
@@ -65,9 +66,12 @@ class BybitEffects:
     """The executor's hands."""
 
     def __init__(
-        self, venue: CcxtVenue, *, account: str, clock: Clock, capabilities: Capabilities
+        self, venue: CcxtVenue, *, account: str, clock: Clock, capabilities: Capabilities,
+        trade: TradeChannel | None = None,
     ) -> None:
+        """`trade`: the trade socket's channel where the mode has one; orders prefer it."""
         self._venue = venue
+        self._trade = trade
         self._account = account
         self._clock = clock
         self._can = capabilities
@@ -125,6 +129,12 @@ class BybitEffects:
 
     # ------------------------------------------------------------ orders
 
+    async def _enter(self, path: str, body: dict[str, Any]) -> Answer:
+        """An order request, over the trade socket while it is open, else by REST; never by both."""
+        if self._trade is not None and self._trade.is_open:
+            return await self._trade.call(path, body)
+        return await self._venue.call("POST", path, body)
+
     async def _send_order(self, effect: SendOrder) -> VenueEvent:
         ids: dict[str, Any] = {"account": self._account, "client_order_id": effect.client_order_id}
         category = category_of(effect.instrument)
@@ -134,7 +144,7 @@ class BybitEffects:
             # Waiting for the connection or a limit may have taken long; nothing has left yet.
             return OrderAnswer(**ids, **self._refused("expired", "not sent: its time is over"))
         try:
-            answer = await self._venue.call("POST", "/v5/order/create", order_body(effect))
+            answer = await self._enter("/v5/order/create", order_body(effect))
             venue_order_id = answer.result.name("orderId")
         except (VenueError, BadMessage) as error:
             return OrderAnswer(**ids, **self._failure(error, ORDER_DUPLICATE))
@@ -150,7 +160,7 @@ class BybitEffects:
             "orderLinkId": effect.client_order_id,
         }
         try:
-            answer = await self._venue.call("POST", "/v5/order/cancel", body)
+            answer = await self._enter("/v5/order/cancel", body)
         except (VenueError, BadMessage) as error:
             return OrderAnswer(**ids, is_cancel=True, **self._failure(error, frozenset()))
         return OrderAnswer(

@@ -36,6 +36,7 @@ RECV_WINDOW_MS = 2_000
 """A request that takes longer is refused: "not there" must soon be final, for a loan action that was
 in doubt is repeated then (ExecutionPolicy.query_after_ms is no shorter)."""
 
+LOGIN_LIFE_MS = 10_000
 BAN_MS = 600_000
 """HTTP 403 for too many requests per IP lasts ten minutes, and longer for those who go on."""
 BUSY_DELAY_MS = 1_000
@@ -151,10 +152,11 @@ class CcxtVenue:
             return str(ccxt.rsa(payload, ccxt.secret, "sha256"))
         return str(ccxt.hmac(payload.encode(), ccxt.secret.encode(), hashlib.sha256))
 
-    @property
-    def api_key(self) -> str:
-        """The public half of the credentials."""
-        return str(self._ccxt.apiKey)
+    def login(self) -> list[Any]:
+        """What a socket's login takes: key, expiry in ms of the venue's clock, signature."""
+        expires_ms = self.stamp_ms() + LOGIN_LIFE_MS
+        signature = self.hmac_hex(f"GET/realtime{expires_ms}")
+        return [str(self._ccxt.apiKey), expires_ms, signature]
 
     async def get(
         self, path: str, params: Mapping[str, Any] | None = None, *, signed: bool = True
@@ -185,7 +187,7 @@ class CcxtVenue:
         except TransportFailed as error:
             raise OutcomeUnknown(str(error), code=error.kind) from error
         ts_seen_ms = self._clock.now_ms()
-        self._note_limits(path, answer)
+        self.note_limits(path, answer.headers)
         try:
             row = await self._read(answer)
             event_ms = self._dialect.event_ms(row)
@@ -205,10 +207,11 @@ class CcxtVenue:
         request: dict[str, Any] = self._ccxt.sign(path.lstrip("/"), api, method, params)
         return request
 
-    def _note_limits(self, path: str, answer: HttpAnswer) -> None:
+    def note_limits(self, path: str, headers: Mapping[str, str]) -> None:
+        """Tell what an answer says about the limits of `path`; header names in lower case."""
         if self._on_limits is None:
             return
-        limits = self._dialect.limits(answer.headers)
+        limits = self._dialect.limits(headers)
         if limits is not None:
             limit, remaining, reset_ms = limits
             self._on_limits(
@@ -233,15 +236,23 @@ class CcxtVenue:
             if 400 <= status < 500:
                 raise VenueRefused(_excerpt(answer.body), code=f"http-{status}") from None
             raise
-        refusal = self._dialect.refusal(row, self._exact)
+        await self.check(row, answer.headers)
+        if status != 200:
+            raise OutcomeUnknown("a success with an error status", code=f"http-{status}")
+        return row
+
+    async def check(self, body: Row, headers: Mapping[str, str]) -> None:
+        """Raise the VenueError that a body tells; return when it tells success.
+
+        A refused timestamp measures the clock first.
+        """
+        refusal = self._dialect.refusal(body, self._exact)
         if refusal is None:
-            if status != 200:
-                raise OutcomeUnknown("a success with an error status", code=f"http-{status}")
-            return row
+            return
         if refusal.code in _STAMP_CODES:
             await self.resync()
         if isinstance(refusal, VenueBusy):
-            refusal = self._with_retry(refusal, answer)
+            refusal = self._with_retry(refusal, headers)
         raise refusal
 
     def _forbidden_or_banned(self, answer: HttpAnswer) -> VenueError:
@@ -255,13 +266,13 @@ class CcxtVenue:
         retry_at_ms = self._clock.now_ms() + self.offset_ms + delay_ms
         return VenueBusy(text, code=code, retry_at_ms=retry_at_ms)
 
-    def _with_retry(self, refusal: VenueBusy, answer: HttpAnswer) -> VenueBusy:
+    def _with_retry(self, refusal: VenueBusy, headers: Mapping[str, str]) -> VenueBusy:
         """When to come back: at the header's reset, at once after a resync, else in a second."""
         venue_ms = self._clock.now_ms() + self.offset_ms
         if refusal.code in _STAMP_CODES:
             retry_at_ms = venue_ms
         else:
-            limits = self._dialect.limits(answer.headers)
+            limits = self._dialect.limits(headers)
             reset_ms = limits[2] if limits else 0
             # A reset in the past, or far away, is no schedule.
             near = venue_ms < reset_ms <= venue_ms + BAN_MS

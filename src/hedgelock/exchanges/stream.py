@@ -67,6 +67,9 @@ class Channel(Protocol):
     def on_frame(self, raw: str | bytes) -> None:
         """Take one frame; never raises."""
 
+    def closed(self) -> None:
+        """The connection is over, whether or not it was ever opened."""
+
     def ping(self) -> str:
         """The frame that asks for a sign of life."""
 
@@ -159,6 +162,7 @@ class SupervisedSocket:
             if keeper is not None:
                 keeper.cancel()
             self._socket = None
+            self._channel.closed()
             await socket.close()
 
     async def _keep(self, socket: Socket) -> None:

@@ -51,6 +51,7 @@ class Rule(enum.Enum):
     ON_TARGET = "the hedge is on target"
     RISK = "the risk state is that of the exchange's LTV"
     ALIVE = "not liquidated"
+    RUNNING = "the engine runs"
     RESTING = "no order rests"
     REPLAY = "the journal replays to the same states"
 
@@ -91,6 +92,14 @@ def _alive(world: World, _books: Books) -> Iterable[str]:
         yield f"the loan was liquidated; LTV reached {account.ltv_max:.4f}"
     if account.margin_liquidated_ms:
         yield "the unified account was liquidated"
+
+
+def _running(world: World, _books: Books) -> Iterable[str]:
+    life = world.lives[-1]
+    if world.died.is_set() or not life.task.done():
+        return
+    error = life.task.exception()
+    yield f"engine {life.number} ended by itself: {error!r}"
 
 
 def _orders(world: World, books: Books) -> Iterable[str]:
@@ -271,7 +280,7 @@ def _risk(world: World, _books: Books) -> Iterable[str]:
 
 
 _CHECKS: dict[Rule, Callable[[World, Books], Iterable[str]]] = {
-    Rule.ALIVE: _alive, Rule.ORDERS: _orders, Rule.EXECUTIONS: _executions,
+    Rule.ALIVE: _alive, Rule.RUNNING: _running, Rule.ORDERS: _orders, Rule.EXECUTIONS: _executions,
     Rule.TREASURY: _treasury, Rule.SETTLED: _settled, Rule.RESTING: _resting,
     Rule.BALANCES: _balances, Rule.LEDGER: _ledger, Rule.ON_TARGET: _on_target,
     Rule.RISK: _risk, Rule.REPLAY: _replay,

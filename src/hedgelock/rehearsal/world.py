@@ -183,7 +183,7 @@ class World:
         life = self.life
         assert life is not None, "nothing to kill"
 
-        def die(_service: str, steps: Sequence[StepRecord]) -> None:
+        def die(steps: Sequence[StepRecord]) -> None:
             if any(step.durable for step in steps):
                 self.kill()
                 raise Fenced("this process was killed")

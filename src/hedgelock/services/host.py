@@ -25,7 +25,7 @@ from hedgelock.domain.order import OrderConfirmation
 from hedgelock.domain.safety import OperatorCommand
 from hedgelock.domain.treasury import TreasuryConfirmation
 from hedgelock.errors import BadMessage, BusError, VenueError, VenueForbidden
-from hedgelock.ports import Bus, Clock, Exchange, Outgoing
+from hedgelock.ports import Bus, Clock, Exchange, LocalBus, Outgoing
 from hedgelock.services.collector import Collector, LedgerReader
 from hedgelock.services.observe import CollectorSource, Telemetry
 from hedgelock.services.pump import LoopPump, Pump, ThreadPump
@@ -60,17 +60,20 @@ class Host:
         services: Mapping[str, Service[Any]],
         make_exchange: Callable[[str, OnLimits], Exchange],
         clock: Clock,
-        on_news: Callable[[Callable[[], None]], None] | None,
+        local: LocalBus | None,
         is_process: bool = True,
     ) -> None:
-        """`is_process` False inside a simulation: no pages, and the garbage is somebody else's."""
+        """`local`: the bus where it is one of this process; else every service gets a thread.
+
+        `is_process` False inside a simulation: no pages, and the garbage is somebody else's.
+        """
+        self._local = local
         self._is_process = is_process
         self._settings = settings
         self._bus = bus
         self._names = names
         self._clock = clock
         self._make_exchange = make_exchange
-        self._on_news = on_news
         self._loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
         self._interrupted = threading.Event()
@@ -190,15 +193,15 @@ class Host:
 
     def _pumps(self) -> list[Pump]:
         runners = list(self._runners.values())
-        if self._on_news is None:
+        if self._local is None:
             return [
                 ThreadPump(runner, clock=self._clock, on_fatal=self._on_fatal,
                            on_trouble=self._on_trouble)
                 for runner in runners
             ]
         pump = LoopPump(runners, clock=self._clock, on_fatal=self._on_fatal,
-                        on_trouble=self._on_trouble)
-        self._on_news(pump.wake)
+                        on_trouble=self._on_trouble, local=self._local)
+        self._local.on_news(pump.wake)
         return [pump]
 
     # ------------------------------------------------------------ the world

@@ -86,6 +86,23 @@ def outputs_digest(bodies: list[tuple[str, str, bytes]]) -> str:
     return hashed.hexdigest()
 
 
+def rows_used(
+    reader: TableReader,
+) -> tuple[tuple[JournalRow, ...], tuple[tuple[str, bytes], ...]]:
+    """The rows that a step read, as the entry names them, and (hash, value) of those by hash."""
+    rows: list[JournalRow] = []
+    by_hash: list[tuple[str, bytes]] = []
+    for (topic, key), row in reader.used.items():
+        if row is None:
+            rows.append(JournalRow(topic=topic, key=key, absent=True))
+        elif topic in INLINE:
+            rows.append(JournalRow(topic=topic, key=key, value=msgspec.Raw(row.value)))
+        else:
+            rows.append(JournalRow(topic=topic, key=key, hash=row.hash))
+            by_hash.append((row.hash, row.value))
+    return tuple(rows), tuple(by_hash)
+
+
 class Difference(msgspec.Struct, frozen=True, kw_only=True):
     """A step that came out otherwise than recorded."""
 

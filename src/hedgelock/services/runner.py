@@ -25,14 +25,8 @@ from hedgelock.domain.registry import Quarantined
 from hedgelock.domain.step import Hold, Now
 from hedgelock.errors import BadMessage, BusError, Fenced, SchemaTooNew
 from hedgelock.ports import Batch, Clock, Outgoing, Record, Session, StepRecord
-from hedgelock.services.journal import (
-    CHECKPOINT_EVERY,
-    INLINE,
-    JournalInput,
-    JournalRow,
-    JournalStep,
-    outputs_digest,
-)
+from hedgelock.services import journal
+from hedgelock.services.journal import CHECKPOINT_EVERY, JournalInput, JournalStep
 from hedgelock.services.service import Emitted, Input, Observed, Service
 from hedgelock.services.tables import TableReader, TableRow, digest
 from hedgelock.topics import TOPICS
@@ -65,7 +59,6 @@ class _Work:
     inputs: dict[str, list[Input]] = field(default_factory=lambda: collections.defaultdict(list))
     quarantined: list[tuple[Record, str]] = field(default_factory=list)
     offsets: dict[tuple[str, int], int] = field(default_factory=dict)
-    events: list[tuple[str, Input]] = field(default_factory=list)
 
 
 class _Stored(msgspec.Struct, frozen=True):
@@ -104,8 +97,8 @@ class Runner(Generic[S]):
         self._inbox_count = 0
         self._told: collections.deque[tuple[str, codec.Envelope]] = collections.deque()
         self._rounds: collections.deque[tuple[float, float, int]] = collections.deque(maxlen=4_096)
-        self.has_acted = False
-        """The last round handed over effects."""
+        self._events: list[tuple[str, Input]] = []
+        self._emitted: list[Emitted] = []
 
     # ------------------------------------------------------------ what others may call
 
@@ -118,7 +111,7 @@ class Runner(Generic[S]):
         self.session.wake()
 
     def states(self) -> dict[str, S]:
-        """State per account now; for views, tests and readiness. Safe from any thread."""
+        """State per account now. Safe from any thread."""
         return {key: kept.state for key, kept in list(self._kept.items())}
 
     def report(self) -> None:
@@ -131,13 +124,21 @@ class Runner(Generic[S]):
             self.observed.commit(self.service.name, commit_ms, steps)
 
     def run_once(self, timeout_s: float) -> bool:
-        """One round; True when there was something to do.
+        """One round, committed and acted upon; True when there was something to do.
 
         Any bus error drops memory and rewinds; it is raised again unless it was a partition that
         moved. Raises Fenced when another process has our place, SchemaTooNew when a newer HedgeLock
         wrote what we must read: both are final.
         """
-        self.has_acted = False
+        busy = self.turn(timeout_s)
+        self.done()
+        return busy
+
+    def turn(self, timeout_s: float) -> bool:
+        """`run_once` but for its effects: they wait for `done`, which says that all is written.
+
+        Where the commit is part of a larger transaction, `undo` says that this has failed.
+        """
         try:
             batch = self.session.poll(0 if self._inbox else timeout_s, RECORDS_MAX)
             work = self._gather(batch)
@@ -145,12 +146,32 @@ class Runner(Generic[S]):
                 return bool(batch.assigned or batch.revoked or batch.rows)
             self._fold_and_commit(work)
         except BusError as error:
-            _log.warning("bus_error", service=self.service.name, error=str(error))
-            self._drop_memory()
-            self.session.rewind()  # fenced here too: another process has our place
+            self.undo(error)
             if not isinstance(error, Fenced):
                 raise
         return True
+
+    @property
+    def has_effects(self) -> bool:
+        """Effects wait for `done`."""
+        return bool(self._emitted)
+
+    def done(self) -> None:
+        """What the last turn committed is in the log: act."""
+        self._events.clear()
+        if self._emitted:
+            emitted, self._emitted = self._emitted, []
+            self._act(emitted)
+
+    def undo(self, error: BusError) -> None:
+        """What the last turn committed is not in the log: forget and restore. May raise Fenced."""
+        _log.warning("bus_error", service=self.service.name, error=str(error))
+        self._inbox.extendleft(reversed(self._events))
+        self._events.clear()
+        self._emitted.clear()
+        self._told.clear()
+        self._drop_memory()
+        self.session.rewind()  # fenced here too: another process has our place
 
     # ------------------------------------------------------------ gathering
 
@@ -258,7 +279,7 @@ class Runner(Generic[S]):
             key, event = self._inbox.popleft()
             if self.service.partition(key) not in self.partitions:
                 continue  # moved to another instance: it asks the venue itself
-            work.events.append((key, event))
+            self._events.append((key, event))
             work.inputs[key].append(event)
 
     # ------------------------------------------------------------ folding
@@ -279,15 +300,9 @@ class Runner(Generic[S]):
                     steps.append(step)
         folded_ms = self._clock.monotonic_ms()
         if steps or work.offsets:
-            try:
-                self.session.commit(steps, work.offsets)
-            except BusError:
-                self._inbox.extendleft(reversed(work.events))
-                raise
+            self.session.commit(steps, work.offsets)
         self._kept.update(kept)
-        if emitted:
-            self.has_acted = True
-            self._act(emitted)
+        self._emitted = emitted
         self._told += outputs
         took_ms = self._clock.monotonic_ms() - folded_ms
         self._rounds.append((folded_ms - started, took_ms, len(steps)))
@@ -357,12 +372,19 @@ class Runner(Generic[S]):
             after.seq = before.seq
             return after, None
         emitted += effects
-        journal, rows = self._journal(
-            key, before, after, now_ms=now_ms, inputs=inputs[:folded], reader=reader, bodies=bodies
-        )
+        by_value, by_hash = journal.rows_used(reader)
+        entry = _json.encode(JournalStep(
+            service=self.service.name, key=key, seq=after.seq, now_ms=now_ms,
+            log_id=self.session.log_id, before=digest(before.value) if before.value else "",
+            inputs=tuple(map(_journal_input, inputs[:folded])), rows=by_value,
+            after=digest(after.value), outputs=journal.outputs_digest(bodies),
+            state=msgspec.Raw(after.value if after.journaled == 0 else b"null"),
+            version=__version__,
+        ))
+        after.journaled = (after.journaled + 1) % CHECKPOINT_EVERY
         stored = _json.encode(_Stored(after.seq, msgspec.Raw(after.value)))
         return after, StepRecord(
-            self.service.partition(key), key, stored, tuple(out), journal, rows, bool(effects)
+            self.service.partition(key), key, stored, tuple(out), entry, by_hash, bool(effects)
         )
 
     def _envelope(
@@ -393,31 +415,9 @@ class Runner(Generic[S]):
                              ts_ms=body.ts_seen_ms)
         return Outgoing("quarantine", key, value)
 
-    def _journal(
-        self, key: str, before: _Kept[S], after: _Kept[S], *, now_ms: int, inputs: list[Input],
-        reader: TableReader, bodies: list[tuple[str, str, bytes]],
-    ) -> tuple[bytes, tuple[tuple[str, bytes], ...]]:
-        rows: list[JournalRow] = []
-        by_hash: list[tuple[str, bytes]] = []
-        for (topic, row_key), row in reader.used.items():
-            if row is None:
-                rows.append(JournalRow(topic=topic, key=row_key, absent=True))
-            elif topic in INLINE:
-                rows.append(JournalRow(topic=topic, key=row_key, value=msgspec.Raw(row.value)))
-            else:
-                rows.append(JournalRow(topic=topic, key=row_key, hash=row.hash))
-                by_hash.append((row.hash, row.value))
-        entry = JournalStep(
-            service=self.service.name, key=key, seq=after.seq, now_ms=now_ms,
-            log_id=self.session.log_id, before=digest(before.value) if before.value else "",
-            inputs=tuple(
-                JournalInput(topic=i.topic, partition=i.partition, offset=i.offset, id=i.id,
-                             body=msgspec.Raw(_json.encode(i.body)))
-                for i in inputs
-            ),
-            rows=tuple(rows), after=digest(after.value), outputs=outputs_digest(bodies),
-            state=msgspec.Raw(after.value if after.journaled == 0 else b"null"),
-            version=__version__,
-        )
-        after.journaled = (after.journaled + 1) % CHECKPOINT_EVERY
-        return _json.encode(entry), tuple(by_hash)
+
+def _journal_input(item: Input) -> JournalInput:
+    body = msgspec.Raw(_json.encode(item.body))
+    return JournalInput(
+        topic=item.topic, partition=item.partition, offset=item.offset, id=item.id, body=body
+    )
