@@ -11,7 +11,6 @@ from hedgelock.bus.embedded_hub import Group
 from hedgelock.bus.embedded_store import MAP
 from hedgelock.ports import Record
 
-
 _ABSENT: Final = object()
 
 

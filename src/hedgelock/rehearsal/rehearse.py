@@ -17,6 +17,7 @@ import structlog
 from hedgelock.domain.execution_memory import ExecutionMemory
 from hedgelock.domain.hedge_memory import HedgeMemory, is_settled
 from hedgelock.domain.money import trap_floats
+from hedgelock.domain.risk import Confidence
 from hedgelock.rehearsal.auditor import Finding, audit, state_of
 from hedgelock.rehearsal.loop import VirtualLoop
 from hedgelock.rehearsal.plan import Kill, Plan, drawn
@@ -96,7 +97,7 @@ def _logged(world: World) -> Iterator[None]:
     """Warnings and alarms go into the trace instead of to the terminal."""
 
     def take(_logger: object, method: str, event: Any) -> Any:
-        if world.life is not None:
+        if world.life is not None and not world.died.is_set():
             name = event.pop("event", "")
             world.note(method, (name, {k: str(v) for k, v in event.items() if k != "exc_info"}))
         raise structlog.DropEvent
@@ -153,6 +154,8 @@ def _is_quiet(world: World) -> bool:
     executor = state_of(world, "trade-executor", ExecutionMemory)
     hedger = state_of(world, "hedger", HedgeMemory)
     if executor is None or hedger is None or not is_settled(hedger):
+        return False
+    if hedger.risk is None or hedger.risk.confidence is not Confidence.FRESH:
         return False
     orders_over = all(order.is_terminal for order in executor.orders.values())
     return orders_over and all(action.is_terminal for action in executor.actions.values())

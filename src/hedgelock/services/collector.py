@@ -23,6 +23,7 @@ from hedgelock.domain.message import Message
 from hedgelock.domain.registry import Quarantined
 from hedgelock.errors import BusError, VenueError, VenueForbidden
 from hedgelock.ports import Clock, Exchange, Outgoing, Publisher
+from hedgelock.services.ban_watch import BanWatch
 
 _log = structlog.get_logger("collector")
 
@@ -117,6 +118,7 @@ class Collector:
         self._lines: dict[tuple[str, ...], int] = {}
         self._ledger_since_ms: int | None = None
         self._quarantine_minute = (0, 0)
+        self._ban = BanWatch(clock)
         self._stopping = asyncio.Event()
         self._dirty = asyncio.Event()
         self._clock_due = asyncio.Event()
@@ -212,6 +214,7 @@ class Collector:
         if isinstance(error, VenueForbidden):
             delay_ms = policy.forbidden_retry_ms
             self._on_forbidden(self._exchange.account, error)
+        self._ban.heard(self._exchange.account, error)
         if isinstance(error, VenueError) and error.code in ("10002", "-1"):
             self._clock_due.set()
         _log.warning(
@@ -415,6 +418,3 @@ class Collector:
                     await self._clock_due.wait()
             except TimeoutError:
                 continue
-
-
-__all__ = ["Collector", "CollectorPolicy", "CollectorStats", "LedgerReader"]
