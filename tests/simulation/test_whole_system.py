@@ -11,26 +11,31 @@ SEEDS, LOT = 200, 10
 SOAK_SEEDS = 1_000
 
 
-def assert_right(plan: Plan | int) -> None:
+EXCUSED_MAX = 1
+"""Liquidated while hindered (see `auditor.is_excused`): so many of a lot at most."""
+
+
+def assert_right(plan: Plan | int) -> int:
     """The rehearsal ends with right books; a failing one says how it is played again."""
     report = rehearse(plan)
     wrong = "\n  ".join(f"{f.rule.value}: {f.text}" for f in report.findings)
     assert not report.findings, f"{report.command}\n  {wrong}"
+    return report.counts["excused"]
 
 
 @pytest.mark.parametrize("first", range(0, SEEDS, LOT))
 def test_comes_through_faults_and_deaths(first: int) -> None:
     """No duplicate, books equal the exchange's, the hedge on target, whatever went wrong before."""
-    for seed in range(first, first + LOT):
-        assert_right(seed)
+    excused = sum(assert_right(seed) for seed in range(first, first + LOT))
+    assert excused <= EXCUSED_MAX
 
 
 @pytest.mark.soak
 @pytest.mark.parametrize("first", range(SEEDS, SOAK_SEEDS, LOT))
 def test_comes_through_faults_and_deaths_for_long(first: int) -> None:
     """The same for the rest of a thousand seeds."""
-    for seed in range(first, first + LOT):
-        assert_right(seed)
+    excused = sum(assert_right(seed) for seed in range(first, first + LOT))
+    assert excused <= EXCUSED_MAX
 
 
 def test_a_seed_repeats_to_the_last_byte() -> None:

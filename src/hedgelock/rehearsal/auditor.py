@@ -27,7 +27,7 @@ from hedgelock.rehearsal.books import (
     audit_treasury,
     read_books,
 )
-from hedgelock.rehearsal.world import World
+from hedgelock.rehearsal.world import EPOCH_MS, World
 from hedgelock.services.journal import replay
 from hedgelock.services.tables import TableReader, TableRow
 from hedgelock.simulator import loans
@@ -37,6 +37,8 @@ from hedgelock.topics import partition_of
 
 S = TypeVar("S")
 ACCOUNT = "main"
+_FORCED = 2
+"""repayType of a liquidation."""
 
 
 class Rule(enum.Enum):
@@ -86,8 +88,35 @@ def audit(world: World, rules: Iterable[Rule] = tuple(Rule)) -> list[Finding]:
 # ---------------------------------------------------------------- what happened
 
 
+BLIND_S = 5.0
+BEFORE_S = 25.0
+
+
+def is_excused(world: World) -> bool:
+    """Liquidated, but hindered for at least `BLIND_S` of the `BEFORE_S` before: by faults or dead.
+
+    A script falls in seconds as far as a market does in hours: whoever neither sees nor reaches
+    the exchange for a quarter of its fall cannot always save the account.
+    """
+    account = world.account()
+    at_ms = account.loan_liquidated_ms or account.margin_liquidated_ms
+    if not at_ms:
+        return False
+    end_s = (at_ms - EPOCH_MS) / 1e3
+    spans = [(fault.from_s, fault.until_s) for fault in world.faults]
+    killed_s = [ms / 1e3 for ms, kind, _ in world.trace if kind == "kill"]
+    booted_s = [ms / 1e3 for ms, kind, _ in world.trace if kind == "boot"][1:]
+    spans += zip(killed_s, [*booted_s, end_s], strict=False)
+    hindered_s = sum(
+        max(0.0, min(until_s, end_s) - max(from_s, end_s - BEFORE_S)) for from_s, until_s in spans
+    )
+    return bool(hindered_s >= BLIND_S)
+
+
 def _alive(world: World, _books: Books) -> Iterable[str]:
     account = world.account()
+    if is_excused(world):
+        return
     if account.loan_liquidated_ms:
         yield f"the loan was liquidated; LTV reached {account.ltv_max:.4f}"
     if account.margin_liquidated_ms:
@@ -114,7 +143,7 @@ def _treasury(world: World, books: Books) -> Iterable[str]:
     account = world.account()
     return audit_treasury(
         books,
-        [Decimal(r["repayAmount"]) for r in account.repayments],
+        [Decimal(r["repayAmount"]) for r in account.repayments if r["repayType"] != _FORCED],
         [Decimal(r["initialLoanAmount"]) for r in account.borrows],
         [Decimal(r["amount"]) for r in account.transfers.values() if r["status"] == "SUCCESS"],
     )

@@ -18,11 +18,10 @@ from hedgelock.domain.execution_memory import ExecutionMemory
 from hedgelock.domain.hedge_memory import HedgeMemory, is_settled
 from hedgelock.domain.money import trap_floats
 from hedgelock.domain.risk import Confidence
-from hedgelock.rehearsal.auditor import Finding, audit, state_of
+from hedgelock.rehearsal.auditor import Finding, audit, is_excused, state_of
 from hedgelock.rehearsal.loop import VirtualLoop
 from hedgelock.rehearsal.plan import Kill, Plan, drawn
 from hedgelock.rehearsal.world import World, settings_of
-from hedgelock.simulator.faults import Faults
 
 T = TypeVar("T")
 LEDGER_S = 33
@@ -60,6 +59,7 @@ def rehearse(plan: Plan | int) -> Report:
         account = world.account()
         counts = {
             "lives": len(world.lives), "orders": len(account.orders),
+            "excused": int(is_excused(world)),
             "repayments": len(account.repayments), "borrows": len(account.borrows),
             "faults": sum(int(str(row["hits"])) for row in world.gateway.faults.listing()),
         }
@@ -77,7 +77,7 @@ def in_world(plan: Plan, play: Callable[[World], Awaitable[T]]) -> T:
     async def main() -> T:
         world = World(
             plan.scenario, seed=plan.seed, tick_ms=plan.tick_ms,
-            faults=Faults(plan.faults, seed=plan.seed), settings=settings_of(()),
+            faults=plan.faults, settings=settings_of(()),
         )
         with _logged(world):
             try:

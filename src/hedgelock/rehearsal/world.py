@@ -24,6 +24,7 @@ from hedgelock.exchanges.transport import HttpAnswer, TransportFailed
 from hedgelock.ports import StepRecord
 from hedgelock.rehearsal.loop import VirtualClock, VirtualLoop, origin
 from hedgelock.rehearsal.plan import Death
+from hedgelock.simulator.fault_kinds import Fault
 from hedgelock.simulator.faults import Faults, Verdict
 from hedgelock.simulator.gateway import Gateway
 from hedgelock.simulator.inprocess import Distance, InProcess, Pulse
@@ -98,7 +99,7 @@ class World:
     """See the module. Make it on the virtual loop that runs it."""
 
     def __init__(
-        self, scenario: Scenario, *, seed: int, tick_ms: int = 500, faults: Faults | None = None,
+        self, scenario: Scenario, *, seed: int, tick_ms: int = 500, faults: Sequence[Fault] = (),
         settings: Settings,
     ) -> None:
         loop = asyncio.get_running_loop()
@@ -107,11 +108,12 @@ class World:
         self.clock = VirtualClock(loop, EPOCH_MS)
         self.settings = settings
         self.seed = seed
+        self.faults = tuple(faults)
         self.venue = _Venue(scenario, now_ms=EPOCH_MS, seed=seed, tick_ms=tick_ms)
         self.venue.pushed = hashlib.blake2b(digest_size=16)
         outside = contextvars.copy_context()
         self.gateway = _Gateway(
-            self.venue, faults=faults,
+            self.venue, faults=Faults(faults, seed=seed),
             later=lambda delay_s, act: loop.call_later(delay_s, act, context=outside),
         )
         self.log = MemoryLog(f"rehearsal {seed}")
