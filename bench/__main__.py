@@ -10,7 +10,18 @@ from pathlib import Path
 
 from rich.console import Console
 
-from bench import chain, figures, floors, latency, market, memory, orders, parts, startup
+from bench import (
+    chain,
+    figures,
+    floors,
+    latency,
+    market,
+    memory,
+    orders,
+    parts,
+    simulator,
+    startup,
+)
 from bench.chain import Recording
 from bench.figures import Figure, percentile, spread
 from bench.processes import BenchError, Site, end, site
@@ -91,6 +102,10 @@ class Bench:
         """The simulator: 1,000 orders a second over the trade socket, ten stream subscribers."""
         return orders.measure()
 
+    def simulator(self) -> list[Figure]:
+        """A virtual day of the simulator."""
+        return simulator.virtual_day()
+
     # ------------------------------------------------------------ the log to start from
 
     def _keep(self, made: Site) -> None:
@@ -119,7 +134,7 @@ class Bench:
             bus.close()
 
 
-NAMES = ("embedded", "kafka", "chain", "parts", "ready", "memory", "orders")
+NAMES = ("embedded", "kafka", "chain", "parts", "ready", "memory", "orders", "simulator")
 
 
 def _enough(name: str, found: latency.Latencies) -> list[Figure]:

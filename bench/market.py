@@ -12,7 +12,8 @@ import sys
 from decimal import Decimal
 
 from hedgelock.simulator import server
-from hedgelock.simulator.scenarios import AccountSetup, Path, Scenario, script
+from hedgelock.simulator.paths import Path
+from hedgelock.simulator.scenarios import AccountSetup, Scenario, script
 
 ACCOUNT = "hedgelock-sim"
 JUMP_EVERY_S = 0.43

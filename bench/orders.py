@@ -40,6 +40,7 @@ PUBLIC, PRIVATE = 5, 5
 P99_MS = 20.0
 FEWEST = 0.98
 """Share of the wanted rate that must have been reached, or the latency says nothing."""
+READY = "every subscriber listens"
 PUBLIC_TOPICS = ["orderbook.50.BTCUSDT", "publicTrade.BTCUSDT", "tickers.BTCUSDT"]
 PRIVATE_TOPICS = ["order", "execution", "position", "wallet"]
 
@@ -51,6 +52,7 @@ def measure() -> list[Figure]:
         children = [made.start("orders-serve", "-m", "bench.orders", "serve", str(port))]
         made.wait(lambda: is_ok(port, "/healthz"), "the simulator", children)
         listener = made.start("orders-subscribe", "-m", "bench.orders", "subscribe", str(port))
+        made.wait(lambda: READY in _log(made, "orders-subscribe"), "the subscribers", [listener])
         client = made.start("orders-order", "-m", "bench.orders", "order", str(port))
         found = _result(made, client, "orders-order")
         end(listener)
@@ -69,10 +71,13 @@ def measure() -> list[Figure]:
 
 def _result(made: Site, child: subprocess.Popen[bytes], name: str) -> dict[str, Any]:
     if child.wait(60) != 0:
-        raise BenchError(f"{name} failed: {(made.folder / f'{name}.log').read_text()[-2000:]}")
-    lines = (made.folder / f"{name}.log").read_text().splitlines()
-    result: dict[str, Any] = json.loads(lines[-1])
+        raise BenchError(f"{name} failed: {_log(made, name)[-2000:]}")
+    result: dict[str, Any] = json.loads(_log(made, name).splitlines()[-1])
     return result
+
+
+def _log(made: Site, name: str) -> str:
+    return (made.folder / f"{name}.log").read_text()
 
 
 def _cpu_s(pid: int) -> float:
@@ -90,18 +95,22 @@ def _auth() -> dict[str, Any]:
 
 async def subscribe(port: int) -> dict[str, Any]:
     """Ten subscribers that read and drop, until SIGTERM."""
-    frames = 0
+    frames = listening = 0
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(15, stop.set)
 
     async def read(session: aiohttp.ClientSession, path: str, topics: list[str]) -> None:
-        nonlocal frames
+        nonlocal frames, listening
         async with session.ws_connect(f"http://127.0.0.1:{port}{path}", max_msg_size=0) as socket:
             if path == "/v5/private":
                 await socket.send_json(_auth())
             await socket.send_json({"op": "subscribe", "args": topics})
-            async for _ in socket:
+            async for message in socket:
                 frames += 1
+                if '"op":"subscribe"' in message.data:
+                    listening += 1
+                    if listening == PUBLIC + PRIVATE:
+                        print(READY, flush=True)
 
     async with aiohttp.ClientSession() as session:
         readers = [

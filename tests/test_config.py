@@ -227,7 +227,7 @@ def test_empty_means_unset_and_blanks_are_trimmed() -> None:
         (KEYS, "MODE is not set, but keys are"),
         (KEYS | {"BYBIT__TESTNET": "false"}, "MODE is not set, but keys are"),
         (NAMED, "MODE is not set, but keys are"),
-        ({"MODE": "paper"}, "not available"),
+        ({"MODE": "paper", "BYBIT__REST_URL": "https://api.bybit.com"}, "is an exchange's"),
         ({"MODE": "live"} | OPERATOR, "MODE=live needs its account by name"),
         (KEYS | {"MODE": "live"} | OPERATOR, "MODE=live needs its account by name"),
         (NAMED | {"MODE": "live"}, "MODE=live needs OPERATOR__KEY"),

@@ -12,7 +12,7 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import structlog
@@ -41,6 +41,10 @@ from hedgelock.services.host import Host, OnLimits
 from hedgelock.services.service import Service
 from hedgelock.supervisor import REFUSED_EXIT
 from hedgelock.telemetry import log
+
+if TYPE_CHECKING:
+    from hedgelock.exchanges.address import Guards
+    from hedgelock.exchanges.key_lock import KeyLock
 
 _log = structlog.get_logger("app")
 
@@ -150,11 +154,60 @@ def _latest(bus: Bus, topic: str) -> tuple[dict[str, Message], set[str]]:
     return rows, damaged
 
 
+def make_guards(settings: Settings, clock: Clock) -> Guards:
+    """What this process asks before a request leaves, shared by all its accounts.
+
+    Where a real exchange is concerned, shared by every HedgeLock of this machine too.
+    """
+    from hedgelock.exchanges.address import Guards, SharedBook
+
+    is_real = settings.trading_mode.needs_keys or settings.shared_dir is not None
+    return Guards(clock, SharedBook(settings.machine_dir()) if is_real else None)
+
+
+def key_lock(settings: Settings, account: str) -> KeyLock:
+    """The lock of an account's key on this machine, not taken yet."""
+    from hedgelock.exchanges.key_lock import KeyLock
+
+    endpoint = settings.endpoint(account)
+    return KeyLock(settings.machine_dir(), endpoint.rest_url, endpoint.api_key.get_secret_value())
+
+
+def key_owner(settings: Settings) -> str:
+    """Whom a key's lock names: the log that its engine works for."""
+    if settings.kafka.bootstrap_servers:
+        return f"kafka {settings.kafka.bootstrap_servers} {settings.kafka.prefix}".rstrip()
+    return f"data folder {settings.data_dir.absolute()}"
+
+
+def lock_keys(settings: Settings, clock: Clock) -> list[KeyLock]:
+    """Take every account's key for this engine. Raises StartRefused that says who has it."""
+    locks = [key_lock(settings, account) for account in settings.account_names()]
+    try:
+        for lock in locks:
+            lock.acquire(
+                key_owner(settings), now_ms=clock.now_ms(),
+                is_shared=bool(settings.kafka.bootstrap_servers),
+            )
+    except ConfigError as error:
+        raise StartRefused(str(error)) from error
+    except OSError as error:
+        raise StartRefused(
+            f"{settings.machine_dir()} cannot be written ({error.strerror or error}): the locks of API"
+            " keys and the budget of requests live there; choose another, for example"
+            " SHARED_DIR=/var/lib/hedgelock"
+        ) from error
+    return locks
+
+
 def make_exchange(
-    settings: Settings, account: str, clock: Clock, on_limits: OnLimits | None = None, *,
-    transport: Transport | None = None, seed: int | None = None,
+    settings: Settings, account: str, clock: Clock, on_limits: OnLimits | None = None,
+    guards: Guards | None = None, *, transport: Transport | None = None, seed: int | None = None,
 ) -> Exchange:
-    """The venue as one account sees it; a simulation brings its own wire and seed."""
+    """The venue as one account sees it; `guards` None = nobody else asks it from here.
+
+    A simulation brings its own wire and seed.
+    """
     from hedgelock.exchanges.bybit import CAPABILITIES, MODE_SETTINGS, Addresses, BybitExchange
     from hedgelock.exchanges.bybit_reads import BybitSettings
     from hedgelock.exchanges.ccxt_venue import Credentials
@@ -162,7 +215,8 @@ def make_exchange(
     endpoint, mode = settings.endpoint(account), settings.trading_mode.value
     hedge = settings.policy(account).hedge
     own = MODE_SETTINGS.get(mode, BybitSettings())._replace(
-        hedge_instruments=(hedge.instrument,), coins=(hedge.quote, hedge.coin)
+        hedge_instruments=(hedge.instrument,), coins=(hedge.quote, hedge.coin),
+        dcp_window_s=dcp_window_s(settings.policy(account)),
     )
     return BybitExchange(
         account,
@@ -172,8 +226,21 @@ def make_exchange(
             endpoint.ws_trade_url,
         ),
         capabilities=CAPABILITIES[mode], clock=clock, settings=own, on_limits=on_limits,
+        guard=guards.of(endpoint.rest_url, endpoint.api_key.get_secret_value()) if guards else None,
         transport=transport, seed=seed,
     )
+
+
+def dcp_window_s(policy: Policy) -> int:
+    """The window of disconnected-cancel-all; 0 = leave it alone.
+
+    It cancels every derivatives order, and nothing says that stops are spared: where the reduce-only
+    stop of the short is kept at the exchange, that guard is worth more than a cancelled chase.
+    """
+    from hedgelock.exchanges.bybit_key import DCP_WINDOW_S
+
+    keeps_stop = bool(getattr(policy.execution, "stop_margin_ratio", 0))
+    return 0 if keeps_stop else DCP_WINDOW_S
 
 
 class StartRefused(HedgeLockError):
@@ -205,11 +272,14 @@ def _run(settings: Settings, names: Sequence[str]) -> int:
     prepare()
     log.configure(settings.log_level, secrets=settings.secrets())
     clock = SystemClock()
+    locks: list[KeyLock] = []
     try:
         bus = open_bus(settings)
     except BusError as error:
         raise StartRefused(str(error)) from error
     try:
+        if "trade-executor" in names:
+            locks = lock_keys(settings, clock)
         try:
             bus.ensure_topics(names)
             seed(bus, settings, clock)
@@ -219,6 +289,8 @@ def _run(settings: Settings, names: Sequence[str]) -> int:
         return status
     finally:
         bus.close()
+        for lock in locks:
+            lock.release()
 
 
 def make_host(
@@ -226,10 +298,11 @@ def make_host(
     transport: Transport | None = None, seed: int | None = None, is_process: bool = True,
 ) -> Host:
     """The services `names` on `bus`, wired to the venue; on the running loop."""
+    guards = make_guards(settings, clock)
     return Host(
         settings, bus, names=names, services=folded(settings), clock=clock,
         make_exchange=lambda account, on_limits: make_exchange(
-            settings, account, clock, on_limits, transport=transport, seed=seed
+            settings, account, clock, on_limits, guards, transport=transport, seed=seed
         ),
         local=bus if isinstance(bus, (EmbeddedBus, MemoryBus)) else None,
         is_process=is_process,

@@ -195,6 +195,8 @@ class Capabilities(NamedTuple):
     spot: bool
     trade_socket: bool
     private_stream: bool
+    stops: bool = True
+    """Conditional orders that wait at the venue."""
 
 
 class Exchange(Protocol):
@@ -206,6 +208,8 @@ class Exchange(Protocol):
 
     account: str
     capabilities: Capabilities
+    warnings: Sequence[str]
+    """What `connect` found that stops nothing and should be mended soon, each with what to do."""
     on_bad: Callable[[str, str, bytes], None]
     """Told of what the venue sent and nobody could read: (topic, reason, raw bytes)."""
 

@@ -33,6 +33,10 @@ RESTART_MIN_S = 0.1
 RESTART_MAX_S = 5.0
 STEADY_S = 3.0
 """A child that lived this long starts over with the shortest delay."""
+ABANDONED_S = 20.0
+"""An engine that could not be brought back for this long leaves its orders to the watchdog…"""
+WATCHDOG_EVERY_S = 60.0
+"""…which looks again this often until the engine is back."""
 CONFIG_EXIT = 2
 REFUSED_EXIT = 3
 """A child that cannot begin (a corrupt or busy log): at first a person's matter, later tried again."""
@@ -48,6 +52,8 @@ class Child:
     started_s: float = 0.0
     delay_s: float = RESTART_MIN_S
     restart_at_s: float = field(default=0.0)
+    gone_since_s: float = 0.0
+    """When it died and has not lived steadily since; 0 = it lives."""
 
     @property
     def pid(self) -> int:
@@ -66,10 +72,14 @@ class Supervisor:
         self.failure: str = ""
         self._status = 0
         self._was_ready = False
+        self._watchdog_due_s = 0.0
+        self._watchdogs: list[subprocess.Popen[bytes]] = []
         python = (sys.executable, "-m")
         self.children = [Child("engine", (*python, "hedgelock.app"))]
-        if settings.trading_mode is Mode.SIM:
+        if settings.trading_mode in (Mode.SIM, Mode.PAPER):
             self.children.insert(0, Child("simulator", (*python, "hedgelock.simulator")))
+        if settings.trading_mode is Mode.PAPER:
+            self.children.insert(1, Child("feed", (*python, "hedgelock.paper")))
 
     def run(self, on_start: Callable[[], None] = lambda: None) -> int:
         """Until SIGTERM or SIGINT (or `stop`); the exit status. Blocking, main thread."""
@@ -96,6 +106,7 @@ class Supervisor:
             while not self.failure and not self._stopping.wait(POLL_S):
                 for child in self.children:
                     self._tend(child)
+                self._mind_the_abandoned(self.children[-1], time.monotonic())
         finally:
             if self.failure:
                 _log.critical("gave_up", reason=self.failure)
@@ -123,7 +134,10 @@ class Supervisor:
         assert child.process is not None, "a child that was never started"
         status = child.process.poll()
         if status is None:
+            if child.gone_since_s and now - child.started_s > STEADY_S:
+                child.gone_since_s = 0.0
             return
+        child.gone_since_s = child.gone_since_s or now
         if status == CONFIG_EXIT:
             self._fail(f"the {child.name} refused its configuration; its reason is in the log", 2)
             return
@@ -135,6 +149,24 @@ class Supervisor:
         _log.warning("child_died", child=child.name, status=status, restart_s=child.delay_s)
         child.restart_at_s = now + child.delay_s
         child.delay_s = min(child.delay_s * 2, RESTART_MAX_S)
+
+    def _mind_the_abandoned(self, engine: Child, now: float) -> None:
+        """What the engine left resting must not fill while nobody can react."""
+        self._watchdogs = [each for each in self._watchdogs if each.poll() is None]
+        since = engine.gone_since_s
+        if not since or now - since < ABANDONED_S or now < self._watchdog_due_s:
+            return
+        self._watchdog_due_s = now + WATCHDOG_EVERY_S
+        _log.critical("engine_abandoned", seconds=round(now - since))
+        self._start_watchdog()
+
+    def _start_watchdog(self) -> None:
+        self._watchdogs.append(
+            subprocess.Popen(
+                (sys.executable, "-m", "hedgelock.cli.watchdog"), env=self._environment,
+                stderr=self._log_file, stdin=subprocess.DEVNULL, start_new_session=True,
+            )
+        )
 
     def _fail(self, reason: str, status: int) -> None:
         self.failure, self._status = reason, status
@@ -151,6 +183,8 @@ class Supervisor:
                 _log.warning("child_killed", child=child.name)
                 process.kill()
                 process.wait()
+        for watchdog in self._watchdogs:
+            watchdog.wait()  # it ends by itself within its time limit
         if self._log_file is not None:
             self._log_file.close()
 

@@ -69,15 +69,16 @@ def _table(
 TOPICS: dict[str, Topic] = {
     topic.name: topic
     for topic in (
-        _table("market_data", "instrument", "collector", "risk-engine forecaster",
+        _table("market_data", "instrument", "collector", "risk-engine trade-executor forecaster",
                retention_ms=_HOUR_MS, age_max_ms=5_000),
         _table("instruments", "instrument or coin", "collector",
                "risk-engine hedger trade-executor"),
         Topic("funding_rates", "instrument", Kind.FACTS, 1, AUDIT_MS, 60_000, "collector",
               ("funding-engine", "forecaster")),
-        _facts("account_raw", "collector", "risk-engine hedger safety", age_max_ms=30_000),
+        _facts("account_raw", "collector", "risk-engine hedger safety trade-executor", age_max_ms=30_000),
         _facts("account_ledger", "collector", "treasury"),
-        _table("funding_context", "instrument", "funding-engine", "risk-engine hedger"),
+        _table("funding_context", "instrument", "funding-engine",
+               "risk-engine hedger trade-executor"),
         _facts("risk_state", "risk-engine", "hedger safety alerts"),
         _facts("hedge_trades", "hedger", "trade-executor"),
         _facts("hedge_decisions", "hedger", "alerts"),

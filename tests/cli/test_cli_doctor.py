@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.server
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -16,7 +17,10 @@ from pathlib import Path
 import pytest
 
 from cli.cli_story import Cli, Log
+from hedgelock.clock import SystemClock
 from hedgelock.domain.safety import SafetyMode, SafetyReason, SafetyState
+from hedgelock.exchanges.address import SharedBook
+from hedgelock.exchanges.key_lock import KeyLock
 from hedgelock.telemetry.http import probe
 
 
@@ -171,3 +175,27 @@ def test_doctor_names_a_wrong_key(
     said = cli("doctor")
     assert said.code == 1
     assert "FAIL" in said.out and "→" in said.out
+
+
+@pytest.mark.slow
+def test_doctor_tells_of_neighbours(
+    cli: Cli, simulator: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
+    ports: dict[str, int],
+) -> None:
+    """Another engine on our key and a stand-off of the address fail, each with what to do; no request leaves."""
+    url = f"http://127.0.0.1:{ports['SIM__PORT']}"
+    monkeypatch.setenv("SHARED_DIR", str(tmp_path / "machine"))
+    lock = KeyLock(tmp_path / "machine", url, "hedgelock-sim")
+    lock.acquire("data folder /elsewhere", now_ms=1_760_000_000_000)
+    said = cli("doctor")
+    lock.release()
+    assert said.code == 1
+    assert f"in use by process {os.getpid()} (data folder /elsewhere)" in said.out
+    assert "may be asked 540 times" in said.out
+    book = SharedBook(tmp_path / "machine")
+    book.ban(url.removeprefix("http://"), SystemClock().now_ms() + 300_000)
+    book.close()
+    said = cli("doctor")
+    assert said.code == 1
+    assert "nobody asks it for" in said.out and "no engine on this machine uses" in said.out
+    assert "ahead of this machine" not in said.out.replace("behind", "ahead of")

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field, replace
 from decimal import Decimal as D
 from typing import Any
 
+from hedgelock.simulator.deeds import Deed
+from hedgelock.simulator.keys import KeyTerms
 from hedgelock.simulator.scenarios import SCENARIOS, AccountSetup, RatioTier, Scenario, flat_ratio
 from hedgelock.simulator.state import Event
 from hedgelock.simulator.streams import private_frame, public_frame
@@ -40,6 +42,7 @@ def scenario() -> Scenario:
         prices={base: ((0, price),) for base, price in prices.items()},
         funding=dict.fromkeys(prices, ((0, 0.0001),)),
         settlements_s=(30,),
+        deeds=(Deed(at_s=20, kind="bystander", symbol="BTCUSDT", side="Buy", amount=D(1)),),
         accounts=(owner,),
         loan=replace(calm.loan, collateral_ratio=RATIOS),
         margin=replace(calm.margin, collateral_ratio=RATIOS),
@@ -84,7 +87,9 @@ class World:
 
     def frames(self, topic: str) -> list[dict[str, Any]]:
         """Frames pushed on a topic."""
-        base = topic if "." in topic and topic != "execution.fast" else topic.split(".", maxsplit=1)[0]
+        base = (
+            topic if "." in topic and topic != "execution.fast" else topic.split(".", maxsplit=1)[0]
+        )
         found = []
         for event in self.events:
             if event.topic == base:
@@ -96,14 +101,16 @@ class World:
 
 TOPICS = {
     "linear": ("tickers.BTCUSDT", "publicTrade.BTCUSDT", "kline.1.BTCUSDT",
-               "orderbook.200.BTCUSDT", "insurance.USDT", "adlAlert.USDT"),
-    "spot": ("tickers.BTCUSDT", "publicTrade.BTCUSDT"),
+               "orderbook.200.BTCUSDT", "insurance.USDT", "adlAlert.USDT",
+               "allLiquidation.BTCUSDT"),
+    "spot": ("tickers.BTCUSDT", "publicTrade.BTCUSDT", "priceLimit.BTCUSDT"),
 }  # fmt: skip
 
 
 def build() -> World:
     """Play everything once."""
     world = World(Venue(scenario(), now_ms=T0, limits_factor=1000, tick_ms=1000))
+    world.venue.exchange.accounts[ME].terms = KeyTerms(dcp=True)
     for category, topics in TOPICS.items():
         for topic in topics:
             first = world.venue.streams.subscribe(category, topic)
@@ -177,6 +184,11 @@ def _quick_repayment(world: World) -> dict[str, Any]:
 def _no_convert_repay(world: World) -> dict[str, Any]:
     world.do("account/borrow", coin="BTC", amount="0.001")
     return {"coin": "BTC", "amount": "0.001"}
+
+
+def _protect(world: World) -> dict[str, Any]:
+    world.venue.exchange.accounts[ME].terms = KeyTerms(dcp=True)
+    return {"product": "DERIVATIVES", "timeWindow": 10}
 
 
 ASKS: dict[tuple[str, str], Ask] = {

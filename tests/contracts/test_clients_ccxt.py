@@ -33,8 +33,8 @@ def addresses(port):
 
 
 @asynccontextmanager
-async def exchange(scenario="calm", **options):
-    server = await serve(scenario, port=0, limits_factor=20, **options)
+async def exchange(scenario="calm", *, limits_factor=20, **options):
+    server = await serve(scenario, port=0, limits_factor=limits_factor, **options)
     client = ccxt.pro.bybit(
         {
             "apiKey": "hedgelock-sim",

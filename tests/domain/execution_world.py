@@ -20,7 +20,9 @@ from hedgelock.domain.execution import (
     Effect,
     ExecutionMemory,
     ExecutionReport,
+    ListOrders,
     LoanAnswer,
+    OpenOrders,
     OrderAnswer,
     OrderFacts,
     OrderReport,
@@ -33,7 +35,10 @@ from hedgelock.domain.execution import (
     SendTransfer,
     TransferAnswer,
 )
+from hedgelock.domain.funding import FundingContext, FundingRegime
+from hedgelock.domain.holdings import Holdings
 from hedgelock.domain.instrument import Instrument, Settlement
+from hedgelock.domain.market import MarketTick
 from hedgelock.domain.message import Message, Tick
 from hedgelock.domain.order import (
     CancelOrders,
@@ -113,6 +118,33 @@ def treasury(
     return TreasuryAction(**{**fields, **changes})
 
 
+def tick(bid: str = "59999.9", ask: str = "60000.1", **changes: Any) -> MarketTick:
+    """A book of two prices around the mark of 60,000, seen at T0."""
+    fields: dict[str, Any] = {
+        "instrument": PERP, "mark_price": D(60000), "index_price": D(60000), "bid_price": D(bid),
+        "ask_price": D(ask), "ts_event_ms": T0, "ts_seen_ms": T0,
+    }
+    return MarketTick(**{**fields, **changes})
+
+
+def funding(rate: str = "0.0001", **changes: Any) -> FundingContext:
+    """Longs pay .01 % in an hour."""
+    fields: dict[str, Any] = {
+        "instrument": PERP, "apr": D("0.1095"), "regime": FundingRegime.NORMAL, "since_ts_ms": T0,
+        "multiplier_long": D(1), "multiplier_short": D(1), "funding_rate": D(rate),
+        "funding_interval_h": D(8), "funding_next_ts_ms": T0 + 3_600_000, "reason": "first_rate",
+        "ts_event_ms": T0, "ts_seen_ms": T0,
+    }
+    return FundingContext(**{**fields, **changes})
+
+
+RICH = Holdings(
+    positions_asked_ms=1, collateral=(("BTC", D(10_000)),), collateral_asked_ms=1,
+    coins_asked_ms=1,
+)
+"""Ten thousand coins locked, nothing held: no limit of the account is near."""
+
+
 @dataclass
 class FakeTables:
     """The tables as the executor sees them; a missing row is None."""
@@ -120,18 +152,20 @@ class FakeTables:
     policies: Policy | None = field(default_factory=lambda: Policy(account="main", version=1))
     safeties: SafetyState | None = field(default_factory=safety)
     instruments: dict[str, Instrument] = field(default_factory=lambda: {PERP: instrument()})
+    ticks: dict[str, MarketTick] = field(default_factory=dict)
+    fundings: dict[str, FundingContext] = field(default_factory=lambda: {PERP: funding()})
 
-    def market(self, _instrument: str) -> None:
-        """The executor reads no prices."""
-        return
+    def market(self, instrument: str) -> MarketTick | None:
+        """Latest prices."""
+        return self.ticks.get(instrument)
 
     def terms(self, _coin: str) -> None:
-        """Nor collateral terms."""
+        """The executor reads no collateral terms."""
         return
 
-    def funding(self, _instrument: str) -> None:
-        """Nor funding."""
-        return
+    def funding(self, instrument: str) -> FundingContext | None:
+        """Latest funding context."""
+        return self.fundings.get(instrument)
 
     def instrument(self, instrument: str) -> Instrument | None:
         """Contract terms."""
@@ -241,6 +275,8 @@ class FakeVenue:
             "is_query": is_question(effect), **more,
         }
         match effect:
+            case ListOrders():
+                return OpenOrders(account="main", outcome=outcome, ts_seen_ms=self.now_ms)
             case SendOrder() | QueryOrder() | CancelOrder():
                 return OrderAnswer(
                     client_order_id=effect.client_order_id,
@@ -272,7 +308,12 @@ class FakeVenue:
         order = VenueOrder(sent, f"v{len(self.orders) + 1}", self.now_ms)
         self.orders[sent.client_order_id] = order
         depth = self.depth.get(sent.intent_id)
-        self._match(order, depth.popleft() if depth else sent.qty)
+        if sent.trigger_price is not None:
+            self.pushes.append(self.report(order))
+        elif sent.time_in_force is TimeInForce.POST_ONLY:
+            self._match(order, depth.popleft() if depth else D(0))
+        else:
+            self._match(order, depth.popleft() if depth else sent.qty)
         return self._answer(sent, Outcome.ACCEPTED, venue_order_id=order.venue_order_id)
 
     def _match(self, order: VenueOrder, available: Decimal) -> None:
@@ -281,18 +322,19 @@ class FakeVenue:
         left = min(available, sent.qty - order.filled)
         for part in (left / 2, left - left / 2) if left > 0 else ():
             self._execs += 1
-            assert sent.price is not None
+            price = sent.price or sent.trigger_price
+            assert price is not None
             order.fills.append(
                 Fill(
                     exec_id=f"x{self._execs}", instrument=sent.instrument, side=sent.side,
-                    qty=part, price=sent.price, fee=D(1), fee_coin="USDT", pnl=D(0),
+                    qty=part, price=price, fee=D(1), fee_coin="USDT", pnl=D(0),
                     is_maker=False, seq=self._execs, ts_ms=self.now_ms,
                 )
             )
             self.pushes.append(self.execution(order, order.fills[-1]))
         if order.filled == sent.qty:
             order.status = OrderStatus.FILLED
-        elif sent.time_in_force is TimeInForce.IOC:
+        elif sent.time_in_force is TimeInForce.IOC and sent.trigger_price is None:
             order.status = OrderStatus.CANCELLED
         elif order.filled:
             order.status = OrderStatus.PARTIALLY_FILLED
@@ -340,6 +382,12 @@ class FakeVenue:
 
     def _asked(self, effect: Effect) -> Message:
         match effect:
+            case ListOrders():
+                open_rows = [o for o in self.orders.values() if not o.status.is_terminal]
+                return OpenOrders(
+                    account="main", outcome=Outcome.DONE, ts_seen_ms=self.now_ms,
+                    reports=tuple(self.report(order) for order in open_rows),
+                )
             case QueryOrder():
                 order = self.orders.get(effect.client_order_id)
                 if order is None:
@@ -378,6 +426,7 @@ class FakeVenue:
             order_type=sent.order_type, qty=sent.qty, filled_qty=order.filled,
             reduce_only=sent.reduce_only, status=order.status, text="",
             created_ts_ms=order.created_ts_ms, ts_event_ms=self.now_ms, ts_seen_ms=self.now_ms,
+            price=sent.price,
         )
 
     def execution(self, order: VenueOrder, fill: Fill) -> ExecutionReport:
@@ -404,7 +453,7 @@ class Desk:
     """Folds messages by hand: the test says when effects run and what comes back."""
 
     tables: FakeTables = field(default_factory=FakeTables)
-    memory: ExecutionMemory = field(default_factory=ExecutionMemory)
+    memory: ExecutionMemory = field(default_factory=lambda: ExecutionMemory(holdings=RICH))
     now_ms: int = T0
     effects: list[Effect] = field(default_factory=list)
     said: list[Message] = field(default_factory=list)
@@ -479,8 +528,10 @@ class Market(Desk):
 
 
 def kinds(effects: Iterable[Effect]) -> str:
-    """Effects as words: `SendOrder QueryOrder`."""
-    return " ".join(type(effect).__name__ for effect in effects)
+    """Effects of intents as words: `SendOrder QueryOrder`; lists of open orders left out."""
+    return " ".join(
+        type(effect).__name__ for effect in effects if not isinstance(effect, ListOrders)
+    )
 
 
 def answer(

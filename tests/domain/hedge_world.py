@@ -10,6 +10,8 @@ from collections import Counter, deque
 from dataclasses import dataclass, field
 from decimal import Decimal
 
+import msgspec
+
 from hedgelock.domain.account import (
     CoinBalance,
     FundBalance,
@@ -169,6 +171,7 @@ class World:
     orders: list[tuple[PlaceOrder, Fill]] = field(default_factory=list)
     money: list[TreasuryAction] = field(default_factory=list)
     cancels: list[CancelOrders] = field(default_factory=list)
+    stops: dict[str, PlaceOrder] = field(default_factory=dict)
     journal: list[HedgeDecision] = field(default_factory=list)
     ltv_max: Decimal = ZERO
 
@@ -338,15 +341,37 @@ class World:
     def obey(self, output: Output) -> list[Message]:
         """Carry out one output; what it leads to."""
         match output.message:
+            case PlaceOrder() as order if order.trigger_price is not None:
+                return self.rest(order)
             case PlaceOrder() as order:
                 return [self.fill(order), *self.facts()]
             case TreasuryAction() as action:
                 return [self.pay(action), *self.facts()]
             case HedgeDecision() as decision:
                 self.journal.append(decision)
+            case CancelOrders() as cancel if cancel.intents is not None:
+                gone = [self.stops.pop(name) for name in cancel.intents if name in self.stops]
+                return [self.stop_word(stop, OrderStatus.CANCELLED) for stop in gone]
             case CancelOrders() as cancel:
                 self.cancels.append(cancel)
         return []
+
+    def rest(self, stop: PlaceOrder) -> list[Message]:
+        """A stop waits at the venue; the one that it replaces is taken away."""
+        self.now_ms += 1
+        told: list[Message] = [self.stop_word(stop, OrderStatus.NEW)]
+        if stop.replaces:
+            told.append(self.stop_word(self.stops.pop(stop.replaces), OrderStatus.CANCELLED))
+        self.stops[stop.intent_id] = stop
+        return told
+
+    def stop_word(self, stop: PlaceOrder, status: OrderStatus) -> OrderConfirmation:
+        """What the executor says of a stop."""
+        is_over = status is not OrderStatus.NEW
+        word = confirmation(
+            stop, at_ms=self.now_ms, status=status, is_terminal=is_over, revision=2 if is_over else 1
+        )
+        return msgspec.structs.replace(word, is_stop=True, venue_order_id="v" + stop.intent_id)
 
     def tick(self, price: Decimal) -> None:
         """A new price, its assessment and all that follows."""

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from domain.execution_world import (
+    PERP,
     T0,
     D,
     Desk,
@@ -20,11 +21,12 @@ from domain.execution_world import (
     cancel,
     place,
     policy,
+    tick,
     treasury,
 )
 from hedgelock.domain.execution import Effect, Outcome, StreamReset
 from hedgelock.domain.message import Message, Restored, Tick
-from hedgelock.domain.order import OrderConfirmation, Side, TimeInForce
+from hedgelock.domain.order import OrderConfirmation, Side, TimeInForce, Urgency
 from hedgelock.domain.treasury import TreasuryConfirmation, TreasuryKind
 from hedgelock.services.effects import LOCAL, answer_to, identity_of
 
@@ -46,6 +48,7 @@ class ExecutorMachine(RuleBasedStateMachine):
         self.pushes: list[Message] = []
         self.delivered: list[Message] = []
         self.count = 0
+        self.last_stop = ""
         self.wanted: dict[str, object] = {}
 
     def take(self, message: Message) -> None:
@@ -68,12 +71,14 @@ class ExecutorMachine(RuleBasedStateMachine):
     # ------------------------------------------------------------ intents
 
     @rule(
-        qty=st.sampled_from(["0.5", "1", "3"]), side=st.sampled_from(Side),
+        qty=st.sampled_from(["0.5", "1", "3", "5"]), side=st.sampled_from(Side),
         resting=st.booleans(), ttl=st.sampled_from([1_000, 5_000, 30_000]),
         depth=st.lists(st.sampled_from(["0", "0.2", "0.5"]), max_size=3),
+        urgency=st.none() | st.sampled_from(Urgency), protective=st.booleans(),
     )
     def order(
-        self, qty: str, side: Side, resting: bool, ttl: int, depth: list[str]
+        self, qty: str, side: Side, resting: bool, ttl: int, depth: list[str],
+        urgency: Urgency | None, protective: bool,
     ) -> None:
         """The hedger wants an order."""
         number = self.next_number()
@@ -82,10 +87,37 @@ class ExecutorMachine(RuleBasedStateMachine):
         intent = place(
             number, qty=D(qty), side=side, price=D("60000.0") if resting else None,
             time_in_force=TimeInForce.GTC if resting else TimeInForce.IOC,
-            decided_ts_ms=now, expires_ts_ms=now + ttl,
+            decided_ts_ms=now, expires_ts_ms=now + ttl, urgency=urgency, protective=protective,
         )
         self.wanted[intent.intent_id] = intent
         self.take(intent)
+
+    @rule(qty=st.sampled_from(["0.5", "1"]), replaces=st.booleans())
+    def stop(self, qty: str, replaces: bool) -> None:
+        """The hedger wants a stop, perhaps in the place of the one before."""
+        number = self.next_number()
+        now = self.desk.now_ms
+        intent = place(
+            number, qty=D(qty), side=Side.BUY, reduce_only=True, trigger_price=D("70000.0"),
+            replaces=self.last_stop if replaces else "", decided_ts_ms=now,
+            expires_ts_ms=now + 5_000,
+        )
+        self.last_stop = intent.intent_id
+        self.wanted[intent.intent_id] = intent
+        self.take(intent)
+
+    @rule(ask=st.sampled_from(["60000.1", "60010.1", "59990.1"]))
+    def the_book_moves(self, ask: str) -> None:
+        """Other prices, seen now; between two such moves the book grows old."""
+        self.desk.tables.ticks[PERP] = tick("59990.0", ask, ts_seen_ms=self.desk.now_ms)
+
+    @precondition(lambda self: self.venue.orders)
+    @rule(index=pick, qty=st.sampled_from(["0.1", "1"]))
+    def somebody_trades(self, index: int, qty: str) -> None:
+        """A resting order, or a stop that fired, is traded against."""
+        names = sorted(self.venue.orders)
+        self.venue.trade(names[index % len(names)], D(qty))
+        self.collect()
 
     @rule(kind=st.sampled_from(TreasuryKind), ttl=st.sampled_from([1_000, 5_000, 30_000]),
           moves=st.booleans(), amount=st.sampled_from([100, 200]))
@@ -208,6 +240,26 @@ class ExecutorMachine(RuleBasedStateMachine):
             assert self.venue.filled_of(intent_id) <= getattr(wish, "qty", D(0))
             assert sum(s.intent_id == intent_id for s, _, _ in self.venue.loans) <= 1
             assert sum(s.intent_id == intent_id for s in self.venue.transfers.values()) <= 1
+
+    @invariant()
+    def one_order_of_an_intent_is_open_at_a_time(self) -> None:
+        """Whatever the style: the next slice or price comes when the order before it is over."""
+        if not hasattr(self, "venue"):
+            return
+        alive = [o.sent.intent_id for o in self.venue.orders.values() if not o.status.is_terminal]
+        assert len(alive) == len(set(alive))
+
+    @invariant()
+    def no_price_is_worse_than_the_bound(self) -> None:
+        """Every order at the venue lies inside what its intent allows."""
+        if not hasattr(self, "venue"):
+            return
+        for order in self.venue.orders.values():
+            sent = order.sent
+            if sent.price is not None and sent.price != D("60000.0"):
+                assert D(59_700) <= sent.price <= D(60_300) or (
+                    sent.time_in_force is TimeInForce.POST_ONLY
+                )
 
     @invariant()
     def nothing_is_imagined(self) -> None:

@@ -197,7 +197,7 @@ def test_a_resume_of_an_account_that_is_not_frozen_changes_nothing() -> None:
     """Safety's ordinary words leave the memory as it is."""
     desk = Desk()
     desk.feed(safety(reason=SafetyReason.OPERATOR_RESUME, version=5))
-    assert desk.memory == ExecutionMemory()
+    assert desk.memory == Desk().memory
 
 
 def test_an_alarm_is_told_from_an_ordinary_confirmation() -> None:

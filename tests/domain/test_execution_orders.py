@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from domain.execution_world import (
     PERP,
@@ -35,7 +36,14 @@ from hedgelock.domain.execution import (
     StreamReset,
 )
 from hedgelock.domain.message import Message, Restored
-from hedgelock.domain.order import OrderStatus, OrderType, Side, TimeInForce, is_alarm
+from hedgelock.domain.order import (
+    ForeignCause,
+    OrderStatus,
+    OrderType,
+    Side,
+    TimeInForce,
+    is_alarm,
+)
 from hedgelock.domain.safety import SafetyMode
 
 WORDS = {"SendOrder": "Send", "QueryOrder": "Query", "CancelOrder": "Cancel"}
@@ -756,15 +764,32 @@ def test_what_is_no_trade_is_no_fill(exec_type: str) -> None:
 
 
 @pytest.mark.parametrize("client_order_id", ["", "manual-7", "xx-hl"])
-def test_other_peoples_orders_are_not_our_business(client_order_id: str) -> None:
-    """Liquidations, ADL and a human's orders are seen by the hedger through positions."""
+@pytest.mark.parametrize(
+    ("exec_type", "cause"), [("AdlTrade", ForeignCause.ADL), ("Trade", ForeignCause.NOT_OURS),
+                             ("BustTrade", ForeignCause.LIQUIDATION)],
+)
+def test_what_others_did_is_told_once_and_booked_as_not_ours(
+    client_order_id: str, exec_type: str, cause: ForeignCause
+) -> None:
+    """Liquidation, ADL and a human's fills are told with their cause, once; no intent changes."""
     teller = Teller()
     teller.play("place | pending | Send")
     before = teller.desk.memory
+    theirs = fill(teller.sent, "a", "1", client_order_id=client_order_id, exec_type=exec_type)
+    said = len(teller.desk.said)
     teller.desk.feed(
-        fill(teller.sent, "a", "1", client_order_id=client_order_id, exec_type="BustTrade"),
-        row(teller.sent, OrderStatus.NEW, client_order_id=client_order_id),
+        theirs, theirs, row(teller.sent, OrderStatus.NEW, client_order_id=client_order_id)
     )
+    assert [m.cause for m in teller.desk.said[said:]] == [cause]
+    assert teller.desk.memory == replace(before, foreign=("a",))
+
+
+def test_funding_is_no_fill() -> None:
+    """An execution row that moves money and no position is nobody's fill."""
+    teller = Teller()
+    teller.play("place | pending | Send")
+    before = teller.desk.memory
+    teller.desk.feed(fill(teller.sent, "a", "1", client_order_id="", exec_type="Funding"))
     assert teller.desk.memory == before
 
 

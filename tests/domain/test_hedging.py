@@ -26,7 +26,7 @@ from hedge_world import (
 from strategies import funding_context
 
 from hedgelock.domain.account import LoanDebt
-from hedgelock.domain.hedging import HedgeDecision, HedgeMemory, step
+from hedgelock.domain.hedging import HedgeDecision, HedgeMemory, PositionDiffers, step
 from hedgelock.domain.instrument import Settlement
 from hedgelock.domain.message import Message, Restored, Tick
 from hedgelock.domain.order import CancelOrders, OrderStatus, PlaceOrder, Side
@@ -64,8 +64,14 @@ def safety(mode: SafetyMode, *, flatten: bool = False) -> SafetyState:
 
 
 def acts(done: Step[HedgeMemory]) -> list[Any]:
-    """What the step asked of the world, without the journal."""
-    return [o.message for o in done.outputs if not isinstance(o.message, HedgeDecision)]
+    """What the step asked of the world, without the journal and without the stop's upkeep."""
+    said = [o.message for o in done.outputs]
+    return [m for m in said if not isinstance(m, HedgeDecision | PositionDiffers) and not is_stop(m)]
+
+
+def is_stop(message: Any) -> bool:
+    """It places, moves or removes the protective stop."""
+    return bool(getattr(message, "trigger_price", None) or getattr(message, "intents", None))
 
 
 def only_order(done: Step[HedgeMemory]) -> PlaceOrder:

@@ -27,7 +27,7 @@ ORDER: dict[str, Any] = {
 COIN: dict[str, Any] = {
     "coin": "BTC", "walletBalance": "1.5", "spotBorrow": "0.5", "borrowAmount": "0.5",
     "accruedInterest": "0", "unrealisedPnl": "0", "locked": "0", "marginCollateral": True,
-    "collateralSwitch": True,
+    "collateralSwitch": True, "equity": "1.0",
 }
 TIER: dict[str, Any] = {
     "symbol": "BTCUSDT", "riskLimitValue": "2000000", "maintenanceMargin": "0.005",

@@ -264,7 +264,8 @@ def test_flexible_and_fixed_debt_add_up() -> None:
 
 def test_a_flexible_debt_without_its_rate_is_an_error() -> None:
     """Interest is never silently 0."""
-    row = Row({"loanCurrency": "USDT", "flexibleTotalDebt": "1", "flexibleHourlyInterestRate": ""})
+    row = Row({"loanCurrency": "USDT", "flexibleTotalDebt": "1", "fixedTotalDebt": "0",
+               "flexibleHourlyInterestRate": ""})
     with pytest.raises(BadMessage, match="HourlyInterestRate"):
         parse.parse_debt(row)
 
@@ -368,12 +369,14 @@ def test_a_bad_delta_leaves_the_merge_as_it_was(bad: dict[str, Any]) -> None:
 
 
 def test_dated_futures_have_no_funding() -> None:
-    """Empty text for the rate means that there is none."""
-    merge = TickerMerge("linear:BTCUSDT")
-    data = {**SNAPSHOT, "fundingRate": "", "nextFundingTime": "", "fundingIntervalHour": ""}
-    tick, rate = merge.take(frame("snapshot", data), ts_seen_ms=1)
+    """Empty text for the rate means that there is none; a perpetual must state it."""
+    none = {"fundingRate": "", "nextFundingTime": "", "fundingIntervalHour": ""}
+    dated = {**SNAPSHOT, **none, "symbol": "BTC-26DEC25"}
+    tick, rate = TickerMerge("linear:BTC-26DEC25").take(frame("snapshot", dated), ts_seen_ms=1)
     assert tick.mark_price == Decimal("60000.5")
     assert rate is None
+    with pytest.raises(BadMessage, match="fundingRate"):
+        TickerMerge("linear:BTCUSDT").take(frame("snapshot", {**SNAPSHOT, **none}), ts_seen_ms=1)
 
 
 def test_spot_is_valued_at_the_usd_index() -> None:

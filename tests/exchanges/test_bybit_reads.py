@@ -138,7 +138,9 @@ async def test_configured_fees_replace_a_missing_endpoint(stub: Stub, make: Make
 async def test_a_ledger_line_that_does_not_close_is_told_and_kept(stub: Stub, make: Make) -> None:
     """The venue's change is what happened; the gap is reported, an unreadable line left out."""
     line = {"id": "1", "type": "TRADE", "currency": "USDT", "cashFlow": "0", "change": "-1",
-            "cashBalance": "5", "transactionTime": "1672128000000"}
+            "cashBalance": "5", "transactionTime": "1672128000000", "symbol": "", "category": "",
+            "side": "None", "qty": "", "tradePrice": "", "funding": "", "fee": "", "tradeId": "",
+            "orderLinkId": ""}
     rows = [line, {**line, "id": "2", "fee": "1"}, {**line, "id": "3", "change": ""}]
     stub.answer("/v5/account/transaction-log", {"list": rows, "nextPageCursor": ""})
     bad: list[tuple[str, str]] = []

@@ -293,7 +293,7 @@ KEY = {"readOnly": 0, "permissions": {
     ("key", "info", "words"),
     [
         ({**KEY, "readOnly": 1}, {}, "read-only"),
-        ({**KEY, "permissions": {}}, {}, "ContractTrade Order"),
+        ({**KEY, "permissions": {"Wallet": []}}, {}, "ContractTrade Order"),
         ({**KEY, "permissions": {**KEY["permissions"], "Wallet": ["AccountTransfer", "Withdraw"]}},
          {}, "may withdraw"),
         (KEY, {"unifiedMarginStatus": 3, "marginMode": "REGULAR_MARGIN"}, "upgrade"),

@@ -25,6 +25,7 @@ from typing import Any
 from hedgelock.app import SERVICES, folded, open_bus
 from hedgelock.bus import codec
 from hedgelock.config import load
+from hedgelock.domain.hedging import HedgeDecision
 from hedgelock.domain.order import PlaceOrder
 from hedgelock.domain.risk import RiskAssessment
 from hedgelock.domain.treasury import (
@@ -64,7 +65,7 @@ def environment(folder: Path, **more: str) -> dict[str, str]:
         for name in SERVICES for kind in ("PORT", "METRICS_PORT")
     ]
     ports = free_ports(len(names) + 1)
-    kept = {k: v for k, v in os.environ.items() if k in ("PATH", "HOME", "LANG") or "COV" in k}
+    kept = {k: v for k, v in os.environ.items() if k in ("PATH", "HOME", "LANG", "PYTHONPATH") or "COV" in k}
     return {
         **kept, "DATA_DIR": str(folder / "data"), "SIM__PORT": str(ports.pop()),
         **{name: str(port) for name, port in zip(names, ports, strict=True)}, **more,
@@ -385,7 +386,8 @@ def assert_on_target(run: Trial, bus: Bus) -> None:
     policy = load({}, env_file=None).policy("main").hedge
     ours = get(f"{run.sim}/sim/state")["accounts"][OURS]
     sizes = [Decimal(p["size"]) for k, p in ours["positions"].items() if k.startswith("linear")]
-    last = [codec.decode(r.value).body for r in bus.read("hedge_decisions")][-1]
+    said = [codec.decode(record.value).body for record in bus.read("hedge_decisions")]
+    last = [body for body in said if isinstance(body, HedgeDecision)][-1]
     wanted = min(last.target, last.h_cap)
     assert abs(-sum(sizes) - wanted) <= policy.no_trade_band, f"{sizes} against {wanted}"
 

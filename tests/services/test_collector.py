@@ -33,8 +33,11 @@ from hedgelock.errors import OutcomeUnknown, VenueBusy, VenueError, VenueForbidd
 from hedgelock.exchanges.bybit import CAPABILITIES, BybitExchange, simulator_addresses
 from hedgelock.exchanges.ccxt_venue import Credentials
 from hedgelock.ports import Capabilities, Outgoing
+from hedgelock.services import clock_watch
 from hedgelock.services.collector import Collector, CollectorPolicy
+from hedgelock.services.observe import CollectorSource
 from hedgelock.simulator.server import serve
+from hedgelock.telemetry.metrics import Metrics
 
 CLOCK = SystemClock()
 QUICK = CollectorPolicy(
@@ -93,6 +96,8 @@ class Venue:
         self.lines: list[LedgerLine] = []
         self.ledger_since: list[int] = []
         self.clock_reads = 0
+        self.offset_ms = 7
+        self.warnings: tuple[str, ...] = ()
 
     async def _read(self, name: str) -> dict[str, Any]:
         self.asked.append((name, CLOCK.now_ms()))
@@ -113,9 +118,9 @@ class Venue:
         """Nothing to close."""
 
     async def clock_offset_ms(self) -> int:
-        """A venue 7 ms ahead."""
+        """A venue 7 ms ahead, unless a test says otherwise."""
         self.clock_reads += 1
-        return 7
+        return self.offset_ms
 
     async def read_wallet(self) -> WalletRead:
         """An empty wallet."""
@@ -350,6 +355,19 @@ async def test_a_refused_timestamp_measures_the_clock() -> None:
         collector.hint()
         await memory.until(lambda: len(memory.bodies(LoanRead)) >= 3)
         assert venue.clock_reads == 2
+
+
+async def test_a_clock_too_far_off_alarms_and_is_measured_again_soon() -> None:
+    """Beyond 500 ms either way: the metric says so and the next measurement is a minute away."""
+    venue, memory = Venue(), Memory()
+    venue.offset_ms = -501
+    async with running(venue, memory) as collector:
+        await memory.until(lambda: full_sets(memory) == 1)
+        metrics = Metrics("collector")
+        CollectorSource(collector, venue, CLOCK).show(metrics)
+        assert b"clock_is_off 1.0" in metrics.exposition()
+    assert [clock_watch.next_ms(ms, 3_600_000) for ms in (-501, -500, 0, 500, 501)] == [
+        60_000, 3_600_000, 3_600_000, 3_600_000, 60_000]
 
 
 async def test_a_bug_stops_the_collector_loudly() -> None:

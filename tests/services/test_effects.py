@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+import structlog
 
 from domain.execution_world import T0, D, answer, facts, row
 from hedgelock.domain.execution import (
@@ -126,6 +127,7 @@ class Desk:
         self.refusals: dict[str, str] = {}
         self.gates: dict[str, asyncio.Event] = {}
         self.raises: collections.deque[BaseException] = collections.deque()
+        self.answers = {}
         self.under_way = 0
         self.most = 0
         self.runner = EffectRunner(
@@ -147,6 +149,9 @@ class Desk:
         """Safety's word, by identity."""
         return self.refusals.get(identity_of(effect))
 
+    answers: dict[str, tuple[Outcome, str]]
+    """What the venue says to an identity, as outcome and code; absent = accepted."""
+
     async def perform(self, effect: Effect) -> Message:
         """Wait at the gate of this identity if there is one, then answer."""
         self.begun.append((self.loop.now_s, f"{type(effect).__name__} {identity_of(effect)}"))
@@ -160,7 +165,8 @@ class Desk:
                 raise self.raises.popleft()
         finally:
             self.under_way -= 1
-        return answer_to(effect, Outcome.ACCEPTED, code="", text="", now_ms=self.now_ms())
+        outcome, code = self.answers.get(identity_of(effect), (Outcome.ACCEPTED, ""))
+        return answer_to(effect, outcome, code=code, text="", now_ms=self.now_ms())
 
     @property
     def kinds(self) -> list[str]:
@@ -305,6 +311,22 @@ def test_a_bug_in_the_adapter_leaves_doubt_and_is_told() -> None:
     assert isinstance(second, OrderAnswer)
     assert second.is_query
     assert [type(bug) for bug in desk.bugs] == [KeyError]
+
+
+def test_a_venue_that_will_refuse_everything_is_told_at_once() -> None:
+    """Alive is not able: a key or a route that is gone is critical, a want of margin is not."""
+    async def case(desk: Desk) -> None:
+        desk.answers = {
+            "hl1": (Outcome.REFUSED, "10017"), "hl2": (Outcome.REFUSED, "110007"),
+            "hl3": (Outcome.DUPLICATE, "10017"),
+        }
+        desk.runner.submit([send(1), send(2), send(3), send(4)])
+        await quiet(desk)
+
+    with structlog.testing.capture_logs() as logs:
+        run(case)
+    told = [(entry["log_level"], entry["event"], entry["code"]) for entry in logs]
+    assert told == [("critical", "venue_refuses", "10017")]
 
 
 def test_without_anybody_to_tell_a_bug_goes_to_the_log() -> None:

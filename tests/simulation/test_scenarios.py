@@ -17,7 +17,7 @@ from hedgelock.rehearsal.world import World
 from hedgelock.simulator import loans
 from hedgelock.simulator.deeds import Deed
 from hedgelock.simulator.fault_kinds import Fault, Match
-from hedgelock.simulator.scenarios import Path as Corners
+from hedgelock.simulator.paths import Path as Corners
 from hedgelock.simulator.scenarios import Scenario, script
 from hedgelock.simulator.script import read_script
 

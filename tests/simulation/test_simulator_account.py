@@ -96,6 +96,22 @@ def test_what_margin_needs_cannot_be_switched_off(desk):
     assert desk.account.idle == set()
 
 
+def test_what_is_switched_off_cannot_save_a_position(open_desk, quiet_scenario):
+    """A short of 1 on 6,000 USDT falls at 65,800, although a whole idle BTC lies beside it."""
+    rise = ((0, 60000), (3, 60000), (4, 65800))
+    scenario = quiet_scenario()
+    owner = replace(scenario.accounts[0], unified={"USDT": D(6000), "BTC": D(1)})
+    prices = {"BTC": rise, "ETH": ((0, 3000),)}
+    desk = open_desk(replace(scenario, accounts=(owner,), prices=prices))
+    leverage = {"category": "linear", "symbol": "BTCUSDT"}
+    desk.post("position/set-leverage", buyLeverage="20", sellLeverage="20", **leverage)
+    desk.order("Sell", "1")
+    desk.wait(2_000)
+    desk.post(SWITCH, coin="BTC", collateralSwitch="OFF")
+    desk.wait(5_000)
+    assert desk.account.margin_liquidated_ms > 0
+
+
 def test_inverse_contracts_need_their_coin_as_collateral(desk):
     """110101 while it is off; and it cannot be switched off under an open inverse position."""
     desk.post(SWITCH, coin="BTC", collateralSwitch="OFF")

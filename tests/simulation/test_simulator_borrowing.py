@@ -278,6 +278,9 @@ def test_auto_repay_uses_the_balance_each_half_hour(open_desk):
     desk.post("account/borrow", coin="USDT", amount="10")
     desk.wait(HOUR)
     assert desk.account.owed, "nothing repays any more"
+    for on in "1010101":
+        desk.post(mode, autoRepayMode=on)
+    assert len(desk.venue.exchange.jobs.waiting) == 1, "however often it is switched"
     assert desk.call("POST", mode, autoRepayMode="2").code == 10001
 
 
@@ -341,11 +344,12 @@ def test_liquidation_repays_what_was_borrowed_by_hand(open_desk, quiet_scenario)
 def test_insurance_writes_off_what_nothing_is_left_to_repay(open_desk, quiet_scenario):
     gap = ((0, 60000), (1, 60000), (1.1, 600))
     desk = open_desk(replace(quiet_scenario(), prices={"BTC": gap, "ETH": ((0, 3000),)}))
+    before = desk.venue.exchange.ledger.balance("insurance", "USDT")
     desk.post("account/borrow", coin="USDT", amount="9000")
     desk.order("Buy", "0.24", category="spot", marketUnit="baseCoin")
     desk.until(3_000)
     assert desk.account.owed == {}
-    assert desk.venue.exchange.ledger.balance("insurance", "USDT") < 0
+    assert desk.venue.exchange.ledger.balance("insurance", "USDT") < before
     assert desk.venue.exchange.ledger.coins(desk.account.unified) == {}
     assert conserved(desk)
 

@@ -1,6 +1,7 @@
 """The control API: faults, accounts, keys, speed, audits; loopback only."""
 
 import json
+from decimal import Decimal as D
 
 import pytest
 from counter import ME, T0, Counter
@@ -138,3 +139,23 @@ def test_strangers_are_refused(counter):
     status, answer = control(counter, "GET", "/sim/nothing")
     assert status == 404
     assert "POST /sim/faults" in answer["error"]
+
+
+def test_deeds_are_put_on_the_agenda(counter):
+    """At once when no second is given; a wrong one is explained."""
+    before = counter.venue.exchange.market.index["BTC"]
+    gap = {"kind": "price_gap", "coin": "BTC", "amount": "-0.1"}
+    assert control(counter, "POST", "/sim/deeds", gap)[0] == 200
+    counter.wait(200)
+    assert counter.venue.exchange.market.index["BTC"] < before * D("0.92")
+    assert control(counter, "POST", "/sim/deeds", {"kind": "quake"})[0] == 400
+    later = {**gap, "at_s": 5, "symbol": "DOGEUSDT"}
+    assert "no contract" in control(counter, "POST", "/sim/deeds", later)[1]["error"]
+
+
+def test_settlements_follow_the_speed(quiet_scenario):
+    """A settlement at script second 10 comes after 5 s at twice the speed."""
+    counter = Counter(scenario=quiet_scenario())
+    control(counter, "POST", "/sim/speed", {"speed": 2})
+    state = control(counter, "GET", "/sim/state")[1]
+    assert state["next_settlement_ms"] == T0 + 5_000

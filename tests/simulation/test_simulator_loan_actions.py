@@ -217,7 +217,7 @@ def contract(desk):
 @pytest.fixture
 def lent(open_desk):
     """A desk with a fixed loan of 3,650 USDT for 30 days at 10 % a year: 30 USDT of interest."""
-    desk = open_desk(tick_ms=600_000)
+    desk = open_desk(tick_ms=21_600_000)
     reply = fixed(desk)
     assert reply.code == 0, reply
     return desk
@@ -319,7 +319,7 @@ def test_overdue_costs_three_times_the_rate_after_a_day_of_grace(lent):
 
 
 def test_when_due_it_may_become_a_flexible_debt(open_desk):
-    desk = open_desk(tick_ms=600_000)
+    desk = open_desk(tick_ms=21_600_000)
     assert fixed(desk, repayType="2", term="7").code == 0
     desk.wait(7 * DAY)
     assert contract(desk)["status"] == 2

@@ -173,15 +173,22 @@ def test_hourly_interest_on_what_is_borrowed(open_desk, quiet_scenario):
 
 
 def test_insurance_pays_what_a_gap_leaves_owing(open_desk, quiet_scenario):
+    """A gap past bankruptcy is closed at the bankruptcy price; the pool bears what lies beyond."""
     gap = ((0, 60000), (1, 60000), (1.1, 120000))
     desk = open_desk(replace(quiet_scenario(), prices={"BTC": gap, "ETH": ((0, 3000),)}))
     desk.order("Sell", "1")
-    desk.until(2_000)
     ledger = desk.venue.exchange.ledger
+    before = ledger.balance("insurance", "USDT")
+    desk.until(2_000)
     assert desk.position()["size"] == "0"
-    assert ledger.coins(desk.account.unified) == {}
-    assert ledger.balance("insurance", "USDT") < -40_000
+    (bust,) = desk.get("execution/list", category="linear", execType="BustTrade")["list"]
+    assert bust["createType"] == "CreateByTakeOver_PassThrough"
+    # worth 6,000 − fees + .1 BTC sold at 120,000 less .1 %, and the fee to close at that price
+    assert abs(D(bust["execPrice"]) - D(77_910)) < 20
+    left = ledger.coins(desk.account.unified)
+    assert abs(left.get("USDT", D(0))) + left.get("BTC", D(0)) * 120_000 < D("0.1")
+    lost = before - ledger.balance("insurance", "USDT")
+    assert abs(lost - (D(120_000) - D(bust["execPrice"]))) < 40, "mark is within 40 of index"
     assert all(v == 0 for v in ledger.totals().values())
     kinds = [r["type"] for r in desk.get("account/transaction-log", limit=50)["list"]]
-    assert {"LIQUIDATION", "CURRENCY_SELL", "BONUS"} <= set(kinds)
-    assert desk.get("account/wallet-balance", accountType="UNIFIED")["list"][0]["coin"] == []
+    assert {"LIQUIDATION", "CURRENCY_SELL"} <= set(kinds)

@@ -241,7 +241,7 @@ def test_least_value_binds_opening_and_not_closing(open_desk, quiet_scenario):
 
 def test_prices_beyond_the_limit_are_clipped(desk):
     row = desk.order("Sell", "0.01", price="50000")
-    assert row["price"] == "58800"
+    assert row["price"] == "59400", "mark × (1 − X), above mark × (1 − Y)"
     assert row["orderStatus"] == "Filled"
 
 

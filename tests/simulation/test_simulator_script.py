@@ -114,6 +114,24 @@ def test_a_wrong_file_is_named_with_place_problem_and_example(tmp_path, old, new
     assert "for example\n" in str(error.value)
 
 
+def test_a_market_from_a_generator_or_from_files(tmp_path):
+    """A model with its seed, or recorded prices beside the scenario file."""
+    drawn = read_script(written(tmp_path, 'summary = "x"\nseed = 3\n[market]\ngenerator = "still"'))
+    assert drawn.scenario.duration_s == 86_400
+    rows = "\n".join(f"{n * 60_000}" + f",{50_000 + n}" * 4 for n in range(10))
+    (tmp_path / "btc.csv").write_text(f"ts,open,high,low,close\n{rows}\n")
+    text = 'summary = "x"\n[market]\nreplay.BTC = { prices = "btc.csv" }'
+    venue = Venue(read_script(written(tmp_path, text)).scenario, now_ms=0)
+    assert venue.exchange.market.index["BTC"] == 50_000
+    for wrong, words in (
+        ('generator = "volcano"', "no model 'volcano'"),
+        ('generator = "still"\nbase = "calm"', "exclude each other"),
+        ('replay.BTC = { prices = "none.csv" }', r"none\.csv"),
+    ):
+        with pytest.raises(BadScript, match=rf"\[market\]: .*{words}"):
+            read_script(written(tmp_path, f'summary = "x"\n[market]\n{wrong}'))
+
+
 def test_an_absent_file_is_named(tmp_path):
     with pytest.raises(BadScript, match=r"none\.toml: cannot be read"):
         read_script(tmp_path / "none.toml")

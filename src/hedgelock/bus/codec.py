@@ -41,9 +41,11 @@ CARRIES: dict[str, tuple[type[Message], ...]] = {
     "funding_context": (funding.FundingContext,),
     "risk_state": (risk.RiskAssessment,),
     "hedge_trades": (order.PlaceOrder, order.CancelOrders),
-    "hedge_decisions": (hedging.HedgeDecision,),
+    "hedge_decisions": (hedging.HedgeDecision, hedging.PositionDiffers),
     "treasury_actions": (treasury.TreasuryAction,),
-    "trade_confirmations": (order.OrderConfirmation, treasury.TreasuryConfirmation),
+    "trade_confirmations": (
+        order.OrderConfirmation, order.ForeignFill, treasury.TreasuryConfirmation,
+    ),
     "operator_commands": (safety.OperatorCommand,),
     "safety_state": (safety.SafetyState,),
     "policies": (policy.Policy,),
@@ -54,8 +56,8 @@ CARRIES: dict[str, tuple[type[Message], ...]] = {
 """Topic -> kinds of message it may carry."""
 
 _INTERNAL: tuple[type[Message], ...] = (
-    execution.OrderAnswer, execution.OrderReport, execution.OrderFacts, execution.ExecutionReport,
-    execution.TransferAnswer, execution.LoanAnswer, execution.StreamReset, message.Tick,
+    execution.OpenOrders, execution.OrderAnswer, execution.OrderReport, execution.OrderFacts,
+    execution.ExecutionReport, execution.TransferAnswer, execution.LoanAnswer, execution.StreamReset, message.Tick,
     message.Restored,
 )
 """Recorded in the journal as inputs of the executor, never on a topic."""

@@ -350,6 +350,8 @@ def describe_move(body: PlaceOrder | TreasuryAction) -> str:
     market, _, symbol = body.instrument.partition(":")
     spot = "spot " if market == "spot" else ""
     only = " reduce-only" if body.reduce_only else ""
+    if body.trigger_price is not None:
+        only = f" stop at {words.money(body.trigger_price)}"
     return f"{body.side.value} {words.plain(body.qty)} {spot}{symbol}{only}"
 
 

@@ -43,7 +43,7 @@ def survey(settings: Settings) -> list[Listener]:
 
 
 def _wanted(settings: Settings) -> Iterator[tuple[str, str, int]]:
-    if settings.trading_mode.value == "sim":
+    if settings.trading_mode.value in ("sim", "paper"):
         yield "SIM__PORT", settings.sim.host, settings.sim.port
     for name, value in settings.http:
         if name.endswith("_port"):

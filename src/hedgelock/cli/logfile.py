@@ -59,7 +59,8 @@ def _claim(path: Path, settings: Settings, *, fresh: bool | None, yes: bool) -> 
         mode = settings.trading_mode.value
         known = _mode_of(path)
         if path.exists():
-            if fresh is None and mode == "sim" and known == "sim":
+            # Where the exchange begins anew, so must the log.
+            if fresh is None and mode in ("sim", "paper") and known == mode:
                 move_aside(path)
             elif fresh:
                 _confirm(path, known, yes=yes)

@@ -98,6 +98,19 @@ REASONS: dict[str, str] = {
     "safety_absent": "refused: safety has not said that the account is active",
     "account_frozen": "refused: the account is frozen until it is reconciled",
     "too_many_orders": "refused: too many orders in the last minute",
+    "short_too_large": "refused: the short would exceed collateral plus pocket coins",
+    "holdings_unknown": "refused: the executor has not read the account yet",
+    "settlement_near": "refused: a funding settlement that it would pay is near",
+    "notional_per_day": "refused: the day's notional is used up",
+    "spend_per_day": "refused: the day's fees and slippage are used up",
+    "repayments_per_hour": "refused: too many repayments in the last hour",
+    "borrowing_per_day": "refused: the day's borrowing is used up",
+    "reconciling": "refused: open orders are being compared after a start",
+    "price_outside_bound": "cancelled: the exchange held it at a worse price",
+    "stop_placed": "a stop waits at the exchange for a rally that endangers margin",
+    "stop_resized": "the stop follows the size of the hedge",
+    "stop_moved": "the stop follows the margin cliff",
+    "stop_removed": "no short is left to stop",
     "backing_off": "wait: the last attempt failed, the next comes later",
 }
 """Reason on the wire -> a sentence without its full stop."""
@@ -255,6 +268,8 @@ def _request(body: Message) -> str:
     match body:
         case order.PlaceOrder():
             kind = "market" if body.price is None else f"limit {money(body.price, 2)}"
+            if body.trigger_price is not None:
+                kind = f"stop at {money(body.trigger_price, 2)}"
             return (f"order: {body.side.value} {plain(body.qty)} {body.instrument} {kind}"
                     f"{', reduce-only' if body.reduce_only else ''}")
         case order.CancelOrders():

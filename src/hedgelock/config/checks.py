@@ -86,8 +86,6 @@ def _multiplier(settings: Settings) -> Iterator[Problem]:
 def _mode(settings: Settings) -> Iterator[Problem]:
     mode, bybit = settings.trading_mode, settings.bybit
     names = ("MODE", "BYBIT__TESTNET")
-    if settings.mode is Mode.PAPER:
-        yield Problem(("MODE",), "MODE=paper is not available in this version; for example MODE=sim")
     if bybit.testnet and mode in (Mode.LIVE, Mode.DEMO):
         yield Problem(
             names, f"MODE={mode.value} contradicts BYBIT__TESTNET=true; remove one of the two"

@@ -252,6 +252,15 @@ class HedgerSettings(Group):
         _HEDGE.caution_size, "Strategy ladder: the short in CAUTION.", unit="BTC",
         to="caution_size",
     )
+    stop_margin_ratio: f.FractionOrZero = var(
+        _HEDGE.stop_margin_ratio,
+        "A reduce-only stop for the short waits at the exchange where the margin ratio would reach "
+        "this; 0 = none.", unit="fraction", to="stop_margin_ratio",
+    )
+    stop_move: f.Fraction = var(
+        _HEDGE.stop_move, "The stop is moved when it is this fraction of its price off.",
+        unit="fraction", to="stop_move",
+    )
     max_position_size_btc: f.Positive = var(
         _HEDGE.position_size_max, "No hedge beyond this, whatever a strategy says.", unit="BTC",
         example="10.0", to="position_size_max",
@@ -285,6 +294,52 @@ class ExecutorSettings(Group):
         _EXECUTION.orders_per_minute_max, "No more orders than this.", unit="orders per minute",
         to="orders_per_minute_max",
     )
+    slippage_brisk: f.Fraction = var(
+        _EXECUTION.slippage_brisk,
+        "The first try of an order that does not protect stays this near the mark.",
+        unit="fraction", to="slippage_brisk",
+    )
+    rest_ms: f.Milliseconds = var(
+        _EXECUTION.rest_ms,
+        "A patient order rests in the book this long at most, then takes what is there.",
+        unit="milliseconds", to="rest_ms",
+    )
+    reprice_ms: f.Milliseconds = var(
+        _EXECUTION.reprice_ms, "Look this often whether it still rests at the best price.",
+        unit="milliseconds", to="reprice_ms",
+    )
+    slice_notional_usdt: f.Positive = var(
+        _EXECUTION.slice_notional,
+        "Orders above this that do not protect are sent in slices by the visible book.",
+        unit="USDT", to="slice_notional",
+    )
+    settlement_guard_ms: f.Milliseconds = var(
+        _EXECUTION.settlement_guard_ms,
+        "Nothing discretionary is opened this long before a funding settlement that it would pay.",
+        unit="milliseconds", to="settlement_guard_ms",
+    )
+    short_ratio_max: f.Positive = var(
+        _EXECUTION.short_ratio_max,
+        "The short may be this fraction of collateral plus pocket coins, whatever the hedger says.",
+        unit="fraction", to="short_ratio_max",
+    )
+    notional_per_day_max_usdt: f.Positive = var(
+        _EXECUTION.notional_per_day_max, "Openings of a day, filled and open.", unit="USDT",
+        to="notional_per_day_max",
+    )
+    spend_per_day_max_usdt: f.Positive = var(
+        _EXECUTION.spend_per_day_max,
+        "Fees and slippage of a day; beyond it nothing discretionary is opened.", unit="USDT",
+        to="spend_per_day_max",
+    )
+    repayments_per_hour_max: f.Count = var(
+        _EXECUTION.repayments_per_hour_max, "No more repayments than this.",
+        unit="repayments per hour", to="repayments_per_hour_max",
+    )
+    borrow_per_day_max_usdt: f.Positive = var(
+        _EXECUTION.borrow_per_day_max, "No more is borrowed than this.", unit="USDT per day",
+        to="borrow_per_day_max",
+    )
 
 
 class OperatorSettings(Group):
@@ -307,6 +362,10 @@ class SimSettings(Group):
     seed: f.Seed = var(1, "Seed of the noise.")
     host: f.Host = var("127.0.0.1", "Address to bind; loopback outside a container.")
     server: f.Host = var("127.0.0.1", "Where the other processes find the simulator.")
+    feed_url: f.WsUrl = var(
+        "wss://stream.bybit.com/v5/public",
+        "MODE=paper: the public stream whose prices move the simulator, up to /v5/public.",
+    )
     port: f.FixedPort = var(8010, "Port of REST, WebSocket and metrics.")
 
 

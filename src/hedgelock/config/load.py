@@ -29,6 +29,11 @@ _SCENARIO_DWELL_S: Mapping[str, Mapping[str, Decimal]] = {
 """Settings in script seconds that a scenario needs to be shown in minutes; the speed divides them."""
 
 
+_SCENARIO_MS: Mapping[str, Mapping[str, int]] = {
+    "demo": {"EXECUTOR__REST_MS": 2_000, "EXECUTOR__REPRICE_MS": 500},
+}
+"""The same in whole script milliseconds."""
+
 _SLIPPAGE_MOST = Decimal("0.05")
 """The simulator, like Bybit, bounds a market order at 5 % itself."""
 
@@ -272,10 +277,15 @@ def _scenario(settings: Settings, found: Mapping[str, _Found]) -> dict[str, _Fou
         name: seconds / speed
         for name, seconds in _SCENARIO_DWELL_S.get(settings.sim.scenario, {}).items()
     }
+    for name, ms in _SCENARIO_MS.get(settings.sim.scenario, {}).items():
+        values[name] = Decimal(max(1, int(ms / speed)))
     if values and speed > 1:
-        # A script played fast moves the price as much faster: the bound keeps its script seconds.
-        bound = settings.executor.slippage_max * speed
-        values["EXECUTOR__SLIPPAGE_MAX"] = min(bound, _SLIPPAGE_MOST)
+        # A script played fast moves the price as much faster: the bounds keep their script seconds.
+        for name, bound in (
+            ("EXECUTOR__SLIPPAGE_MAX", settings.executor.slippage_max),
+            ("EXECUTOR__SLIPPAGE_BRISK", settings.executor.slippage_brisk),
+        ):
+            values[name] = min(bound * speed, _SLIPPAGE_MOST)
     origin = f"scenario {settings.sim.scenario}"
     return {
         name: _Found(format(value, "f"), origin)

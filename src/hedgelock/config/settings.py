@@ -73,6 +73,12 @@ class Settings(Group):
         example="sim",
     )
     data_dir: Path = var(Path("data"), "Folder of the embedded log and its lock.")
+    shared_dir: Path | None = var(
+        None,
+        "Folder that every HedgeLock of this machine shares: the budget of requests, stand-offs and key"
+        " locks; unset = ~/.local/state/hedgelock, and DATA_DIR for the simulator.",
+        example="/var/lib/hedgelock",
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = var(
         "INFO", "DEBUG, INFO, WARNING or ERROR."
     )
@@ -105,6 +111,14 @@ class Settings(Group):
     def operator_key(self) -> SecretStr:
         """The key that signs operator commands; the simulator has a well-known one."""
         return self.operator.key or SecretStr(SIM_OPERATOR_KEY)
+
+    def machine_dir(self) -> Path:
+        """Where the HedgeLocks of this machine meet; a simulated exchange has no neighbours."""
+        if self.shared_dir is not None:
+            return self.shared_dir
+        if not self.trading_mode.needs_keys:
+            return self.data_dir
+        return Path("~/.local/state/hedgelock").expanduser()
 
     def secrets(self) -> tuple[str, ...]:
         """Every configured secret in clear, for the log's redaction and nothing else."""

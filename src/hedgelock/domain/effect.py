@@ -20,7 +20,7 @@ from hedgelock.domain.treasury import Pocket, TreasuryKind
 class SendOrder(Message, frozen=True, kw_only=True):
     """Send one order. `price` None = market, unbounded; the executor always sets a bound."""
 
-    positive: ClassVar = ("qty", "price")
+    positive: ClassVar = ("qty", "price", "trigger_price")
 
     account: str
     intent_id: str
@@ -35,6 +35,8 @@ class SendOrder(Message, frozen=True, kw_only=True):
     expires_ts_ms: int
     protective: bool = False
     """Allowed while safety says HALTED; checked again at the moment of sending."""
+    trigger_price: Decimal | None = None
+    """Conditional: a purchase waits for the mark to rise here, a sale for it to fall here."""
 
 
 class QueryOrder(Message, frozen=True, kw_only=True):
@@ -52,6 +54,12 @@ class CancelOrder(Message, frozen=True, kw_only=True):
     account: str
     client_order_id: str
     instrument: str
+
+
+class ListOrders(Message, frozen=True, kw_only=True):
+    """Ask for every open order of the account, of all categories, ours or not."""
+
+    account: str
 
 
 class SendTransfer(Message, frozen=True, kw_only=True):
@@ -111,8 +119,8 @@ class QueryLoanAction(Message, frozen=True, kw_only=True):
 
 
 Effect = (
-    SendOrder | QueryOrder | CancelOrder | SendTransfer | QueryTransfer | SendLoanAction
-    | QueryLoanAction
+    SendOrder | QueryOrder | CancelOrder | ListOrders | SendTransfer | QueryTransfer
+    | SendLoanAction | QueryLoanAction
 )
 
 # ---------------------------------------------------------------- events: what came back
@@ -161,7 +169,7 @@ class OrderAnswer(Message, frozen=True, kw_only=True):
 class OrderReport(Message, frozen=True, kw_only=True):
     """One order row, from a query or a push. `filled_qty` is the venue's cumExecQty."""
 
-    positive: ClassVar = ("qty",)
+    positive: ClassVar = ("qty", "price")
     non_negative: ClassVar = ("filled_qty",)
 
     account: str
@@ -178,6 +186,8 @@ class OrderReport(Message, frozen=True, kw_only=True):
     created_ts_ms: int
     ts_event_ms: int
     ts_seen_ms: int
+    price: Decimal | None = None
+    """The limit as the venue holds it: it clips what lies outside its price limits. None = none."""
 
 
 class ExecutionReport(Message, frozen=True, kw_only=True):
@@ -244,7 +254,18 @@ class OrderFacts(Message, frozen=True, kw_only=True):
     ts_seen_ms: int
 
 
+class OpenOrders(Message, frozen=True, kw_only=True):
+    """Answer to ListOrders: DONE with every open order, or QUERY_FAILED (BUSY) with none."""
+
+    account: str
+    outcome: Outcome
+    reports: tuple[OrderReport, ...] = ()
+    text: str = ""
+    retry_at_ms: int = 0
+    ts_seen_ms: int
+
+
 VenueEvent = (
-    OrderAnswer | OrderReport | OrderFacts | ExecutionReport | TransferAnswer | LoanAnswer
-    | StreamReset
+    OpenOrders | OrderAnswer | OrderReport | OrderFacts | ExecutionReport | TransferAnswer
+    | LoanAnswer | StreamReset
 )

@@ -17,7 +17,9 @@ from hedgelock.domain.effect import (
     CancelOrder,
     Effect,
     ExecutionReport,
+    ListOrders,
     LoanAnswer,
+    OpenOrders,
     OrderAnswer,
     OrderFacts,
     OrderReport,
@@ -40,8 +42,8 @@ from hedgelock.domain.precheck import forbidden
 from hedgelock.domain.step import Now, Step, Tables
 
 __all__ = [
-    "UNEXPLAINED", "CancelOrder", "Effect", "ExecutionMemory", "ExecutionReport", "LoanAnswer",
-    "OrderAnswer", "OrderFacts", "OrderReport", "Outcome", "QueryLoanAction", "QueryOrder",
+    "UNEXPLAINED", "CancelOrder", "Effect", "ExecutionMemory", "ExecutionReport", "ListOrders",
+    "LoanAnswer", "OpenOrders", "OrderAnswer", "OrderFacts", "OrderReport", "Outcome", "QueryLoanAction", "QueryOrder",
     "QueryTransfer", "SendLoanAction", "SendOrder", "SendTransfer", "StreamReset",
     "TransferAnswer", "VenueEvent", "forbidden", "step",
 ]

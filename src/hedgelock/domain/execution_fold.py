@@ -4,61 +4,54 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from hedgelock.domain import loan_execution, loan_schedule, order_execution, order_schedule
+from hedgelock.domain import (
+    budget,
+    loan_execution,
+    loan_schedule,
+    order_attempts,
+    order_execution,
+    order_schedule,
+)
+from hedgelock.domain.account import LoanRead, PositionChanged, PositionsRead, WalletRead
 from hedgelock.domain.effect import (
-    Effect,
     ExecutionReport,
     LoanAnswer,
+    OpenOrders,
     OrderAnswer,
     OrderFacts,
     OrderReport,
+    Outcome,
     StreamReset,
     TransferAnswer,
 )
+from hedgelock.domain.execution_book import OUR_PREFIX, Book
 from hedgelock.domain.execution_memory import (
-    OPEN_MAX,
-    SENDS_KEPT_MAX,
-    UNEXPLAINED_MAX,
-    Attempt,
     ExecutionMemory,
-    OrderIntent,
-    TreasuryIntent,
-    frozen,
+    LegState,
     pruned,
     retired,
     thawed,
 )
-from hedgelock.domain.execution_scene import Scene
+from hedgelock.domain.holdings import HoldingFact, folded
+from hedgelock.domain.limits import REPAYMENTS
 from hedgelock.domain.message import Message, Restored
-from hedgelock.domain.order import ALARM, CancelOrders, Fill, OrderConfirmation, PlaceOrder, Side
-from hedgelock.domain.precheck import RATE_WINDOW_MS, Refusal
+from hedgelock.domain.order import CancelOrders, PlaceOrder
+from hedgelock.domain.refusal import Refusal
 from hedgelock.domain.registry import Quarantined
 from hedgelock.domain.safety import SafetyState
-from hedgelock.domain.step import Hold, Now, Output, Step, Tables
-from hedgelock.domain.treasury import TreasuryAction
+from hedgelock.domain.step import Hold, Step
+from hedgelock.domain.treasury import TreasuryAction, TreasuryKind
 
-CONFIRMATIONS = "trade_confirmations"
-OUR_PREFIX = "hl"
-"""How the client order ids of every HedgeLock begin."""
+FACTS = "account_raw"
+"""The topic of what the collector read of the account."""
+LIST_AGAIN_MS = 2_000
+"""After a list of open orders that could not be read."""
 NOT_FILLS = frozenset({"Funding", "Settle", "Delivery"})
 """Execution types that move money and no position of an order."""
 
 
-class Fold:
-    """One step under way: the memory as it will be, and what it leads to. Lives for one call."""
-
-    def __init__(self, memory: ExecutionMemory, tables: Tables, now: Now) -> None:
-        self._before = memory
-        self._memory = memory
-        self._orders = memory.orders
-        self._actions = memory.actions
-        self._tables = tables
-        self._now = now
-        # `service:account:sequence`; messages that name an account say the same.
-        self._account = now.decision.partition(":")[2].rpartition(":")[0]
-        self._effects: list[Effect] = []
-        self._alarms: list[OrderConfirmation] = []
-        self._known_scene: Scene | None = None
+class Fold(Book):
+    """One step under way: what a message says, what is due, and the result."""
 
     # ------------------------------------------------------------ taking a message
 
@@ -81,6 +74,8 @@ class Fold:
                 self._safety_spoke(message)
             case Quarantined():
                 self._quarantined(message)
+            case WalletRead() | LoanRead() | PositionsRead() | PositionChanged():
+                self._holding(message)
             case _:
                 self._order_news(message)  # the rest (Tick, Policy, Instrument) only wakes
 
@@ -94,48 +89,42 @@ class Fold:
                 self._order_facts(message)
             case ExecutionReport():
                 self._execution(message)
+            case OpenOrders():
+                self._open_orders(message)
             case _:
                 pass
-
-    def _scene(self) -> Scene:
-        if self._known_scene is None:
-            self._known_scene = self._look()
-        return self._known_scene
-
-    def _look(self) -> Scene:
-        policy = self._tables.policy(self._account)
-        since = self._now.now_ms - RATE_WINDOW_MS
-        return Scene(
-            now_ms=self._now.now_ms,
-            log_id=self._now.log_id,
-            account=self._account,
-            tables=self._tables,
-            policy=policy.execution if policy else None,
-            safety=self._tables.safety(self._account),
-            frozen=self._memory.frozen,
-            orders_last_minute=sum(1 for at in self._memory.sends_ts_ms if at > since),
-        )
 
     def _place(self, intent: PlaceOrder) -> None:
         if intent.intent_id in self._orders or self._memory.is_over(intent.intent_id):
             return
+        scene = self._scene()
         if intent.decided_ts_ms <= self._memory.retired_until_ms:
-            self._put(order_execution.refused(intent, Refusal.TOO_OLD, self._scene()))
+            self._put(order_attempts.refused(intent, Refusal.TOO_OLD, scene))
             return
-        under_way = sum(1 for order in self._orders.values() if not order.is_terminal)
-        started = order_execution.start(
-            intent, self._scene(), open_intents=under_way, open_max=OPEN_MAX
-        )
-        self._put(started)
+        if intent.protective:
+            self._take_away_patient(intent)
+        self._put(order_attempts.start(intent, scene, self._context_of(intent)))
+
+    def _take_away_patient(self, intent: PlaceOrder) -> None:
+        """What protects does not wait behind, or trade against, what rests patiently."""
+        for order in list(self._orders.values()):
+            rests = order.rest_until_ms and order.intent.instrument == intent.instrument
+            if rests and order.intent.side is not intent.side:
+                self._put(order_execution.cancel(order, self._scene()))
 
     def _cancel(self, wish: CancelOrders) -> None:
         if self._memory.is_over(wish.intent_id):
             return
         scene = self._scene()
         for order in list(self._orders.values()):
-            concerned = wish.instrument in (None, order.intent.instrument)
+            intent = order.intent
+            is_stop = intent.trigger_price is not None
+            concerned = wish.instrument in (None, intent.instrument) and (
+                intent.intent_id in wish.intents if wish.intents is not None
+                else not (wish.keep_stops and is_stop)
+            )
             # A cancel that is delivered again must not reach what was decided after it.
-            if concerned and order.intent.decided_ts_ms <= wish.decided_ts_ms:
+            if concerned and intent.decided_ts_ms <= wish.decided_ts_ms:
                 self._put(order_execution.cancel(order, scene))
         at_ms = min(wish.decided_ts_ms, self._now.now_ms)
         self._memory = retired(self._memory, [(wish.intent_id, at_ms)], [])
@@ -146,35 +135,10 @@ class Fold:
         if action.decided_ts_ms <= self._memory.retired_until_ms:
             self._put_action(loan_execution.refused(action, Refusal.TOO_OLD, self._scene()))
             return
-        under_way = sum(1 for item in self._actions.values() if not item.is_terminal)
-        self._put_action(
-            loan_execution.start(
-                action, self._scene(), open_intents=under_way, open_max=OPEN_MAX
-            )
-        )
-
-    def _put(self, order: OrderIntent) -> None:
-        if self._orders.get(order.intent.intent_id) is not order:
-            self._orders = {**self._orders, order.intent.intent_id: order}
-
-    def _put_action(self, item: TreasuryIntent) -> None:
-        if self._actions.get(item.action.intent_id) is not item:
-            self._actions = {**self._actions, item.action.intent_id: item}
-
-    def _find(self, client_order_id: str) -> tuple[OrderIntent, int] | None:
-        for order in self._orders.values():
-            for index, attempt in enumerate(order.attempts):
-                if attempt.client_order_id == client_order_id:
-                    return order, index
-        return None
-
-    def _put_attempt(self, order: OrderIntent, index: int, attempt: Attempt) -> OrderIntent:
-        if attempt is order.attempts[index]:
-            return order
-        kept = order.attempts
-        order = replace(order, attempts=(*kept[:index], attempt, *kept[index + 1:]))
-        self._put(order)
-        return order
+        item = loan_execution.start(action, self._scene(), self._context_of_action(action))
+        self._put_action(item)
+        if item.action.kind_of in REPAYMENTS and not item.refusal:
+            self._spend(budget.with_repayment(self._memory.budget, now_ms=self._now.now_ms))
 
     # ------------------------------------------------------------ news of orders
 
@@ -214,6 +178,11 @@ class Fold:
         if differences:
             self._foreign(order, index, f"the venue's order of our id differs in {differences}")
             return
+        if order_execution.is_price_worse(attempt, report):
+            order = replace(order, refusal=Refusal.PRICE_OUTSIDE_BOUND.value)
+            order = order_execution.cancel(order, self._scene())
+            self._put(order)
+            attempt = order.attempts[index]
         self._put_attempt(
             order, index, order_execution.on_report(attempt, report, self._scene())
         )
@@ -224,8 +193,11 @@ class Fold:
             return
         found = self._find(report.client_order_id)
         if found is None:
-            self._unexplained(report.client_order_id, report.venue_order_id, fill.instrument,
-                              fill.side, fill)
+            if report.client_order_id.startswith(OUR_PREFIX):
+                self._unexplained(report.client_order_id, report.venue_order_id, fill.instrument,
+                                  fill.side, fill)
+            else:
+                self._not_ours(report)
             return
         order, index = found
         if any(fill.exec_id == known.exec_id for a in order.attempts for known in a.fills):
@@ -236,55 +208,43 @@ class Fold:
             return
         after = order_execution.on_fill(order.attempts[index], fill, self._scene())
         order = self._put_attempt(order, index, after)
+        self._spend(
+            budget.with_fill(
+                self._memory.budget, fill, instrument=self._tables.instrument(fill.instrument),
+                mark_price=intent.trigger_price or intent.mark_price, now_ms=self._now.now_ms,
+            )
+        )
         if order.booked_qty > intent.qty:
             # Booked all the same: the venue's facts stand; but nobody asked for it.
             self._alarm(order, f"filled {order.booked_qty} of {intent.qty}: more than asked for")
 
-    def _foreign(self, order: OrderIntent, index: int, text: str) -> None:
-        after = order_execution.on_foreign(order.attempts[index], text)
-        self._alarm(self._put_attempt(order, index, after), text)
-
-    def _alarm(self, order: OrderIntent, text: str) -> None:
-        self._put(replace(order, alarm=ALARM + text))
-        self._freeze(f"{order.intent.intent_id}: {text}")
-
-    def _unexplained(
-        self, client_order_id: str, venue_order_id: str, instrument: str, side: Side,
-        fill: Fill | None,
-    ) -> None:
-        """Stop and alarm for an order with our prefix that is in no book of ours.
-
-        Others' orders are not our business: the collector's positions tell the hedger of them.
-        """
-        memory = self._memory
-        if not client_order_id.startswith(OUR_PREFIX):
-            return
-        if client_order_id in memory.unexplained or client_order_id in memory.retired_orders:
-            return
-        self._alarms.append(
-            order_schedule.unexplained(
-                self._account, client_order_id, venue_order_id,
-                instrument=instrument, side=side, fill=fill, now_ms=self._now.now_ms,
-            )
-        )
-        seen = (*memory.unexplained, client_order_id)[-UNEXPLAINED_MAX:]
-        self._memory = replace(memory, unexplained=seen)
-        self._freeze(f"unexplained order {client_order_id}")
-
-    def _freeze(self, reason: str) -> None:
-        safety = self._tables.safety(self._account)
-        self._memory = frozen(
-            self._memory, reason, now_ms=self._now.now_ms, version=safety.version if safety else 0
-        )
-        self._known_scene = None
-
     def _quarantined(self, message: Quarantined) -> None:
-        if message.moves_money:
+        # A fact that could not be read is read again in seconds; what was known until then stands.
+        if message.moves_money and message.topic != FACTS:
             self._freeze(f"unreadable message on {message.topic}: {message.reason}")
+
+    def _holding(self, fact: HoldingFact) -> None:
+        known = self._memory.holdings
+        after = folded(known, fact)
+        if after is not known:
+            self._memory = replace(self._memory, holdings=after)
 
     def _safety_spoke(self, state: SafetyState) -> None:
         self._memory = thawed(self._memory, state)
         self._known_scene = None
+
+    def _open_orders(self, answer: OpenOrders) -> None:
+        """The venue's open orders: ours as it sees them, and whether one of them is unknown."""
+        if self._memory.list_at_ms is None:
+            return
+        if answer.outcome is not Outcome.DONE:
+            again_ms = max(answer.retry_at_ms, self._now.now_ms + LIST_AGAIN_MS)
+            self._memory = replace(self._memory, list_at_ms=again_ms)
+            return
+        self._memory = replace(self._memory, list_at_ms=None, is_reconciling=False)
+        self._known_scene = None
+        for report in answer.reports:
+            self._order_report(report)
 
     def _half_answer(self, answer: TransferAnswer | LoanAnswer) -> None:
         item = self._actions.get(answer.intent_id)
@@ -301,14 +261,25 @@ class Fold:
             fold = loan_execution.on_row_of_another if is_other else loan_execution.on_answer
             after = fold(item.loan, answer, scene, deadline_ms)
             self._put_action(loan_execution.with_half(item, loan=after))
+            is_lent = after.state is LegState.DONE and item.loan.state is not LegState.DONE
+            if is_lent and item.action.kind_of is TreasuryKind.BORROW:
+                self._spend(
+                    budget.with_borrowing(
+                        self._memory.budget, item.action.amount, now_ms=self._now.now_ms
+                    )
+                )
 
     # ------------------------------------------------------------ restarts and gaps
 
     def _restored(self, message: Restored) -> None:
         if message.now_ms == self._memory.restored_ts_ms:
             return
+        self._memory = replace(
+            self._memory, restored_ts_ms=message.now_ms, is_reconciling=True
+        )
+        self._known_scene = None
+        self._ask_for_open_orders()
         scene = self._scene()
-        self._memory = replace(self._memory, restored_ts_ms=message.now_ms)
         for order in list(self._orders.values()):
             if not all(a.is_settled for a in order.attempts):
                 self._put(order_execution.on_restored(order, scene))
@@ -321,6 +292,7 @@ class Fold:
             return
         scene = self._scene()
         self._memory = replace(self._memory, stream_reset_ts_ms=message.ts_seen_ms)
+        self._ask_for_open_orders()
         for order in list(self._orders.values()):
             if not all(a.is_settled for a in order.attempts):
                 self._put(order_execution.on_stream_reset(order, scene))
@@ -329,6 +301,8 @@ class Fold:
 
     def do_what_is_due(self) -> None:
         """Turn due timers into effects, for whatever this message touched or time woke."""
+        self._list_if_due()
+        self._replace_stops()
         for order in list(self._orders.values()):
             is_touched = order is not self._before.orders.get(order.intent.intent_id)
             if not is_touched and not self._is_due(order_schedule.deadline_of(order)):
@@ -344,15 +318,14 @@ class Fold:
             while self._advance_actions():
                 pass  # the end of one loan action may free the coin for another
 
-    def _is_due(self, at_ms: int | None) -> bool:
-        return at_ms is not None and at_ms <= self._now.now_ms
-
-    def _note_sends(self, count: int) -> None:
-        since = self._now.now_ms - RATE_WINDOW_MS
-        recent = [at for at in self._memory.sends_ts_ms if at > since]
-        sends = (*recent, *(self._now.now_ms,) * count)[-SENDS_KEPT_MAX:]
-        self._memory = replace(self._memory, sends_ts_ms=sends)
-        self._known_scene = None
+    def _replace_stops(self) -> None:
+        """A stop that is at the venue now takes the place of the one before it."""
+        for order in list(self._orders.values()):
+            before = self._orders.get(order.intent.replaces)
+            if before is None or before.is_terminal or before.is_cancelling:
+                continue
+            if any(a.was_seen and not a.status.is_terminal for a in order.attempts):
+                self._put(order_execution.cancel(before, self._scene()))
 
     def _advance_actions(self) -> bool:
         changed = False
@@ -389,11 +362,11 @@ class Fold:
         memory = pruned(memory, self._now.now_ms)
         return Step(memory, tuple(outputs), tuple(self._effects), Hold(until_ms=_until(memory)))
 
-    def _output(self, message: Message) -> Output:
-        return Output(CONFIRMATIONS, self._account, message)
+
 
 
 def _until(memory: ExecutionMemory) -> int | None:
     due = [order_schedule.deadline_of(order) for order in memory.orders.values()]
+    due.append(memory.list_at_ms)
     due += [loan_schedule.deadline_of(item) for item in memory.actions.values()]
     return min((at for at in due if at is not None), default=None)

@@ -12,8 +12,10 @@ from typing import Final
 
 import msgspec
 
+from hedgelock.domain.budget import Budget
+from hedgelock.domain.holdings import Holdings
 from hedgelock.domain.money import ZERO
-from hedgelock.domain.order import Fill, OrderStatus, PlaceOrder
+from hedgelock.domain.order import Fill, OrderStatus, OrderStyle, PlaceOrder
 from hedgelock.domain.safety import SafetyMode, SafetyReason, SafetyState
 from hedgelock.domain.treasury import TreasuryAction
 
@@ -27,6 +29,8 @@ RETIRED_MAX: Final = 64
 """Ids of dropped intents (and cancels) remembered one by one; older ones by their time."""
 SENDS_KEPT_MAX: Final = 512
 """Times of recent sends remembered for the rate limit."""
+FOREIGN_MAX: Final = 32
+"""Executions that are not ours remembered, so that each one is told once."""
 UNEXPLAINED_MAX: Final = 16
 """Orders of unknown origin remembered, so that each one alarms once."""
 
@@ -64,6 +68,11 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     was_doubted: bool = False
     was_refused: bool = False
     is_foreign: bool = False
+    is_maker: bool = False
+    """Sent post-only, to rest at the best price; `reprice_at_ms`: look then whether it still is."""
+    reprice_at_ms: int | None = None
+    is_stale: bool = False
+    """It rested long enough, or not at the best price any more: it is being taken away."""
 
     @property
     def booked_qty(self) -> Decimal:
@@ -83,6 +92,11 @@ class OrderIntent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     """
 
     intent: PlaceOrder
+    style: OrderStyle = OrderStyle.MARKET
+    style_reason: str = ""
+    """A `StyleReason`; "" where nothing was tried."""
+    rest_until_ms: int = 0
+    """Until then its orders may rest as makers; 0 = they never do."""
     pieces: tuple[Decimal, ...] = ()
     attempts: tuple[Attempt, ...] = ()
     is_cancelling: bool = False
@@ -186,6 +200,14 @@ class ExecutionMemory(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
     unexplained: tuple[str, ...] = ()
     restored_ts_ms: int = 0
     stream_reset_ts_ms: int = 0
+    is_reconciling: bool = False
+    """Restarted, and the venue's open orders were not compared with our books since."""
+    list_at_ms: int | None = None
+    """When to ask for the venue's open orders (again)."""
+    foreign: tuple[str, ...] = ()
+    """Exec ids told as not ours, so that each is told once."""
+    holdings: Holdings = Holdings()
+    budget: Budget = Budget()
 
     def is_over(self, intent_id: str) -> bool:
         """The id was dealt with and dropped: delivered again, it means nothing."""

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from hedgelock.domain.policy import ExecutionPolicy
-from hedgelock.domain.precheck import CLOCK_TOLERANCE_MS, Context
+from hedgelock.domain.budget import Budget
+from hedgelock.domain.policy import ExecutionPolicy, RiskPolicy
+from hedgelock.domain.refusal import CLOCK_TOLERANCE_MS, Context
 
 if TYPE_CHECKING:
+    from hedgelock.domain.funding import FundingContext
+    from hedgelock.domain.market import MarketTick
+    from hedgelock.domain.order import PlaceOrder
     from hedgelock.domain.safety import SafetyState
     from hedgelock.domain.step import Tables
 
@@ -24,7 +28,13 @@ RESTORED_SETTLE_MS: Final = 1_000
 BUSY_PAUSE_MS: Final = 250
 """Before trying again when the venue did not say when."""
 
+SLICE_PAUSE_MS: Final = 250
+"""Between the slices of one order: the book fills again."""
+RESTING_ATTEMPTS_MAX: Final = 8
+"""Orders that one slice may rest with, one after the other."""
+
 _DEFAULT = ExecutionPolicy()
+_DEFAULT_RISK = RiskPolicy()
 
 
 class Scene(NamedTuple):
@@ -38,6 +48,9 @@ class Scene(NamedTuple):
     safety: SafetyState | None
     frozen: str
     orders_last_minute: int = 0
+    ages: RiskPolicy = _DEFAULT_RISK
+    budget: Budget = Budget()
+    is_reconciling: bool = False
 
     @property
     def timing(self) -> ExecutionPolicy:
@@ -52,18 +65,45 @@ class Scene(NamedTuple):
         """
         return self.timing.query_after_ms
 
-    def context(self, instrument: str | None, open_intents: int = 0, open_max: int = 1) -> Context:
-        """What the pre-trade checks look at."""
+    def context(self, intent: PlaceOrder | None = None, *, with_book: bool = False) -> Context:
+        """What the checks look at; the book and funding only where the intent is asked about them.
+
+        Who adds to it for a new intent: open intents, the short in reach (`execution_book`).
+        """
+        name = intent.instrument if intent is not None else None
+        is_free = intent is None or intent.protective or intent.reduce_only
         return Context(
             now_ms=self.now_ms,
             policy=self.policy,
             safety=self.safety,
-            instrument=self.tables.instrument(instrument) if instrument else None,
+            instrument=self.tables.instrument(name) if name else None,
             frozen=self.frozen,
             orders_last_minute=self.orders_last_minute,
-            open_intents=open_intents,
-            open_intents_max=open_max,
+            open_intents=0,
+            open_intents_max=1,
+            tick=self.tick(name) if name and with_book else None,
+            funding=None if is_free or name is None else self.funding(name),
+            budget=self.budget,
+            is_reconciling=self.is_reconciling,
         )
+
+    def tick(self, instrument: str) -> MarketTick | None:
+        """Prices of an instrument, None when absent or older than prices may be."""
+        tick = self.tables.market(instrument)
+        if tick is None or self.now_ms - tick.ts_seen_ms > self.ages.market_age_max_ms:
+            return None
+        return tick
+
+    def funding(self, instrument: str) -> FundingContext | None:
+        """Its funding, None when absent or older than funding may be."""
+        funding = self.tables.funding(instrument)
+        if funding is None or self.now_ms - funding.ts_seen_ms > self.ages.funding_age_max_ms:
+            return None
+        return funding
+
+    def look_again_ms(self, *, is_stop: bool) -> int:
+        """When to look again at an order that was found open; a stop stays open for weeks."""
+        return self.now_ms + (ASK_BACKOFF_MAX_MS if is_stop else self.timing.query_after_ms)
 
     def ask_again_ms(self, asks: int) -> int:
         """When to ask next after `asks` questions without news: doubling, bounded."""

@@ -11,7 +11,7 @@ from decimal import Decimal
 
 import msgspec
 
-from hedgelock.domain import account
+from hedgelock.domain import account, protective_stop
 from hedgelock.domain.account import AccountView
 from hedgelock.domain.inflight import (
     FINISHED_MAX,
@@ -30,8 +30,9 @@ from hedgelock.domain.inflight import (
 )
 from hedgelock.domain.message import Message
 from hedgelock.domain.money import ZERO
-from hedgelock.domain.order import OrderConfirmation, OrderStatus
+from hedgelock.domain.order import ForeignFill, OrderConfirmation, OrderStatus
 from hedgelock.domain.policy import ExecutionPolicy, HedgePolicy, Policy
+from hedgelock.domain.protective_stop import NO_STOPS, StopMemory
 from hedgelock.domain.registry import Quarantined
 from hedgelock.domain.risk import RiskAssessment
 from hedgelock.domain.safety import SafetyMode
@@ -42,6 +43,7 @@ from hedgelock.domain.treasury import TreasuryConfirmation, TreasuryStage
 class Settled(msgspec.Struct, frozen=True, kw_only=True):
     """Balances of one moment at which nothing was under way. Coins; UPL of other contracts USDT."""
 
+    instrument: str = ""
     cash: Decimal
     other_upl: Decimal
     hedge_qty: Decimal
@@ -78,6 +80,9 @@ class HedgeMemory(msgspec.Struct, frozen=True, kw_only=True):
     """Gains were realised since the last treasury action."""
     order_pause: Pause = NO_PAUSE
     money_pause: Pause = NO_PAUSE
+    stop: StopMemory = NO_STOPS
+    differs: tuple[Decimal, Decimal] | None = None
+    """(expected, found) position where they differ by what is not ours; told by this step."""
     mode: SafetyMode = SafetyMode.ACTIVE
     reason: HedgeReason | None = None
     """The last one journaled."""
@@ -105,6 +110,10 @@ def take(memory: HedgeMemory, message: Message, policy: Policy | None) -> HedgeM
             return _take_order(memory, message, policy)
         case TreasuryConfirmation():
             return _take_treasury(memory, message, policy)
+        case ForeignFill():
+            # The position tells how much; money and margin are taken as settled only when read anew.
+            after = max(memory.settle_after_ms, message.ts_seen_ms)
+            return _replace(memory, settle_after_ms=after)
         case Quarantined():
             # A lost message may have been money: nothing is opened until everything is read anew.
             lost = max(memory.settle_after_ms, message.ts_seen_ms)
@@ -131,6 +140,10 @@ def _take_fact(
 def _take_order(
     memory: HedgeMemory, message: OrderConfirmation, policy: Policy | None
 ) -> HedgeMemory | None:
+    if message.is_stop:
+        memory = _replace(memory, stop=protective_stop.told(memory.stop, message))
+        if not message.fills:
+            return memory
     news = take_order(memory.orders, memory.finished, message)
     if news is None:
         return None
@@ -228,7 +241,19 @@ def settle(memory: HedgeMemory, policy: Policy | None) -> HedgeMemory:
         memory = _replace(memory, orders=orders, finished=finished)
     if policy is None or not is_settled(memory):
         return memory
-    return _replace(memory, settled=_read(memory.view, policy.hedge), effects=NO_EFFECTS)
+    settled = _read(memory.view, policy.hedge)
+    return _replace(
+        memory, settled=settled, effects=NO_EFFECTS, differs=_difference(memory, settled)
+    )
+
+
+def _difference(memory: HedgeMemory, found: Settled) -> tuple[Decimal, Decimal] | None:
+    """The position that our own fills explain against the one that was read; None = the same."""
+    before = memory.settled
+    if before is None or before.instrument != found.instrument:
+        return memory.differs
+    expected = before.hedge_qty + memory.effects.hedge_qty
+    return memory.differs if expected == found.hedge_qty else (expected, found.hedge_qty)
 
 
 def _read(view: AccountView, policy: HedgePolicy) -> Settled:
@@ -244,6 +269,7 @@ def _read(view: AccountView, policy: HedgePolicy) -> Settled:
         ZERO,
     )
     return Settled(
+        instrument=policy.instrument,
         cash=wallet.wallet_qty if wallet else ZERO,
         other_upl=upl,
         hedge_qty=position.position_qty if position else ZERO,

@@ -14,18 +14,22 @@ forbids everything but what the operator confirmed.
 
 from __future__ import annotations
 
+import enum
 from decimal import Decimal
 from typing import NamedTuple
 
 import msgspec
 
+from hedgelock.domain import protective_stop
 from hedgelock.domain.hedge_memory import HedgeMemory, settle, take
 from hedgelock.domain.hedge_scene import situation
 from hedgelock.domain.inflight import OrderWatch, Purpose, TreasuryWatch, exposure
 from hedgelock.domain.message import Message
 from hedgelock.domain.money import ZERO, floor_to, saturate
-from hedgelock.domain.order import CancelOrders, PlaceOrder, Side
+from hedgelock.domain.order import CancelOrders, PlaceOrder, Side, Urgency
+from hedgelock.domain.order_style import urgency_of
 from hedgelock.domain.policy import Policy
+from hedgelock.domain.protective_stop import StopDecision, StopReason
 from hedgelock.domain.safety import SafetyMode
 from hedgelock.domain.situation import (
     Action,
@@ -71,6 +75,24 @@ class HedgeDecision(Message, frozen=True, kw_only=True):
     policy_version: int | None = None
     risk_assessed_ts_ms: int | None = None
     decided_ts_ms: int
+
+
+class DifferenceReason(enum.Enum):
+    """Why a position is not what our own fills make it."""
+
+    NOT_OURS = "not_ours"
+    """ADL, a liquidation, a person or another program; booked as found, and decided anew."""
+
+
+class PositionDiffers(Message, frozen=True, kw_only=True):
+    """The hedge that was read differs from the last one plus our fills; base units, + = long."""
+
+    account: str
+    instrument: str
+    reason: DifferenceReason
+    expected_qty: Decimal
+    found_qty: Decimal
+    found_ts_ms: int
 
 
 # ---------------------------------------------------------------- the fold
@@ -173,9 +195,15 @@ def _publish(
                 message = CancelOrders(
                     account=memory.account, intent_id=intent_id, instrument=None,
                     reason=action.reason.value, decided_ts_ms=now.now_ms,
+                    keep_stops=memory.mode is not SafetyMode.KILLED,
                 )
         topic = "treasury_actions" if isinstance(action, MoneyAction) else "hedge_trades"
         outputs.append(Output(topic, memory.account, message))
+    stop = _keep_stop(memory, actions, now=now, why=why)
+    # An intent and the message that carries it have one identity: the place among the outputs.
+    intent_id = f"{now.decision}.{len(outputs)}"
+    outputs += _stop_outputs(memory, stop, now=now, why=why, intent_id=intent_id)
+    outputs += _difference(memory, policy, now)
     if actions or why.reason is not memory.reason:
         journal = _journal(memory, actions, policy=policy, now=now, why=why)
         outputs.append(Output("hedge_decisions", memory.account, journal))
@@ -184,9 +212,63 @@ def _publish(
     rest, has_realised = _realised(memory, actions, why)
     memory = _replace(
         memory, orders=orders, treasury=treasury, reason=why.reason, reopen_qty=reopen,
-        realising=rest, has_realised=has_realised,
+        realising=rest, has_realised=has_realised, differs=None,
+        stop=protective_stop.after(
+            memory.stop, stop, intent_id=intent_id, now_ms=now.now_ms
+        ),
     )
     return Step(memory, tuple(outputs), hold=_hold(memory, policy, now))
+
+
+def _keep_stop(
+    memory: HedgeMemory, actions: tuple[Action, ...], *, now: Now, why: Why
+) -> StopDecision:
+    """What the stop at the exchange should be after this decision."""
+    if why.situation is None:
+        return StopDecision(StopReason.BUSY)
+    is_ordering = any(
+        isinstance(action, OrderAction) and action.purpose is not Purpose.COVER
+        for action in actions
+    )
+    return protective_stop.decide(
+        memory.stop, why.situation, now_ms=now.now_ms, is_ordering=is_ordering
+    )
+
+
+def _stop_outputs(
+    memory: HedgeMemory, stop: StopDecision, *, now: Now, why: Why, intent_id: str
+) -> list[Output]:
+    s = why.situation
+    message: Message
+    if s is not None and stop.place > 0:
+        message = PlaceOrder(
+            account=memory.account, intent_id=intent_id, instrument=s.policy.instrument,
+            side=Side.BUY, qty=stop.place, reduce_only=True, protective=True,
+            reason=f"stop_{stop.reason.value}", mark_price=s.mark_price,
+            slippage_max=s.execution.slippage_max, decided_ts_ms=now.now_ms,
+            expires_ts_ms=now.now_ms + s.execution.intent_ttl_ms,
+            trigger_price=stop.trigger_price, replaces=stop.replaces,
+        )
+    elif stop.remove:
+        message = CancelOrders(
+            account=memory.account, intent_id=intent_id, instrument=None,
+            reason=f"stop_{stop.reason.value}", decided_ts_ms=now.now_ms, intents=stop.remove,
+        )
+    else:
+        return []
+    return [Output("hedge_trades", memory.account, message)]
+
+
+def _difference(memory: HedgeMemory, policy: Policy | None, now: Now) -> list[Output]:
+    if memory.differs is None or policy is None:
+        return []
+    expected, found = memory.differs
+    differs = PositionDiffers(
+        account=memory.account, instrument=policy.hedge.instrument,
+        reason=DifferenceReason.NOT_OURS, expected_qty=expected, found_qty=found,
+        found_ts_ms=now.now_ms,
+    )
+    return [Output("hedge_decisions", memory.account, differs)]
 
 
 def _realised(
@@ -208,6 +290,8 @@ def _order(
 ) -> PlaceOrder:
     assert policy is not None and memory.risk is not None and memory.risk.mark_price is not None
     is_spot = action.purpose is Purpose.COVER
+    urgency = urgency_of(memory.risk.state, protective=is_pressing(action))
+    patience_ms = policy.execution.rest_ms if urgency is Urgency.PATIENT else 0
     return PlaceOrder(
         account=memory.account,
         intent_id=intent_id,
@@ -220,7 +304,16 @@ def _order(
         mark_price=memory.risk.mark_price,
         slippage_max=policy.execution.slippage_max,
         decided_ts_ms=now.now_ms,
-        expires_ts_ms=now.now_ms + policy.execution.intent_ttl_ms,
+        expires_ts_ms=now.now_ms + policy.execution.intent_ttl_ms + patience_ms,
+        urgency=urgency,
+    )
+
+
+def is_pressing(action: OrderAction) -> bool:
+    """It protects, obeys the operator, or restores what a slice has just closed."""
+    return (
+        action.protective or action.purpose is Purpose.FLATTEN
+        or action.reason is HedgeReason.HARVEST_REOPEN
     )
 
 

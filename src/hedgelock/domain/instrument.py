@@ -39,7 +39,10 @@ class Instrument(Message, frozen=True, kw_only=True):
     `tiers` ascend by `notional_max`; venues list them in any order, adapters sort them.
     """
 
-    positive: ClassVar = ("tick_size", "lot_size", "qty_min", "qty_max", "qty_market_max")
+    positive: ClassVar = (
+        "tick_size", "lot_size", "qty_min", "qty_max", "qty_market_max", "qty_post_only_max",
+        "price_limit_ratio",
+    )
     non_negative: ClassVar = ("notional_min", "taker_fee")
 
     instrument: str
@@ -52,10 +55,13 @@ class Instrument(Message, frozen=True, kw_only=True):
     qty_min: Decimal
     qty_max: Decimal | None = None
     qty_market_max: Decimal | None = None
+    qty_post_only_max: Decimal | None = None
     notional_min: Decimal | None = None
     taker_fee: Decimal
     maker_fee: Decimal
     tiers: tuple[MarginTier, ...] = ()
+    price_limit_ratio: Decimal | None = None
+    """X: the venue takes no sale below mark·(1 − X) and no purchase above mark·(1 + X)."""
     ts_seen_ms: int
 
     def __post_init__(self) -> None:

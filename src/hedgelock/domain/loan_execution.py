@@ -80,11 +80,9 @@ def refused(action: TreasuryAction, refusal: precheck.Refusal, scene: Scene) -> 
     )
 
 
-def start(
-    action: TreasuryAction, scene: Scene, *, open_intents: int, open_max: int
-) -> TreasuryIntent:
+def start(action: TreasuryAction, scene: Scene, context: precheck.Context) -> TreasuryIntent:
     """A new action: refused at once, or with its halves waiting."""
-    refusal = precheck.refusal_of_action(action, scene.context(None, open_intents, open_max))
+    refusal = precheck.refusal_of_action(action, context)
     if refusal is not None:
         return refused(action, refusal, scene)
     return TreasuryIntent(

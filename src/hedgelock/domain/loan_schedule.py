@@ -121,7 +121,7 @@ def _send(
     item: TreasuryIntent, name: str, leg: Leg, scene: Scene, effects: list[Effect]
 ) -> Leg:
     action = item.action
-    refusal = precheck.send_refusal_of_action(action, scene.context(None))
+    refusal = precheck.send_refusal_of_action(action, scene.context())
     if refusal is not None and not leg.was_doubted:
         return replace(leg, state=LegState.FAILED, text=refusal.value, send_at_ms=None)
     if refusal is not None:

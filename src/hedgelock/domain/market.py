@@ -19,6 +19,7 @@ class MarketTick(Message, frozen=True, kw_only=True):
     """
 
     positive: ClassVar = ("mark_price", "index_price", "last_price", "bid_price", "ask_price")
+    non_negative: ClassVar = ("bid_qty", "ask_qty")
 
     instrument: str
     mark_price: Decimal
@@ -26,6 +27,9 @@ class MarketTick(Message, frozen=True, kw_only=True):
     last_price: Decimal | None = None
     bid_price: Decimal | None = None
     ask_price: Decimal | None = None
+    bid_qty: Decimal | None = None
+    """What stands at the best bid, in the instrument's quantity."""
+    ask_qty: Decimal | None = None
     ts_event_ms: int
     ts_seen_ms: int
 

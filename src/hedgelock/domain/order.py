@@ -43,6 +43,29 @@ class TimeInForce(enum.Enum):
     POST_ONLY = "post_only"
 
 
+class Urgency(enum.Enum):
+    """How soon an order must be done; the hedger says it, the executor makes a style of it."""
+
+    AT_ONCE = "at_once"
+    BRISK = "brisk"
+    PATIENT = "patient"
+
+
+class OrderStyle(enum.Enum):
+    """How an intent is executed (`order_style`)."""
+
+    MARKET = "market"
+    """Immediate, at most `slippage_max` from the mark."""
+    IOC_LIMIT = "ioc_limit"
+    """Immediate, first inside a tighter bound, then inside the whole."""
+    POST_ONLY = "post_only"
+    """Rest at the best price, follow it for a while, then take what is there inside the bound."""
+    SLICED = "sliced"
+    """Immediate pieces no larger than what the book shows, one after the other."""
+    AS_DECIDED = "as_decided"
+    """The hedger named price and time in force."""
+
+
 class OrderStatus(enum.Enum):
     """Where an order stands at the venue, as far as we know."""
 
@@ -178,7 +201,7 @@ class PlaceOrder(Message, frozen=True, kw_only=True):
     discretionary ones may not. `price` None = market within `slippage_max` of `mark_price`.
     """
 
-    positive: ClassVar = ("qty", "mark_price", "price", "slippage_max")
+    positive: ClassVar = ("qty", "mark_price", "price", "slippage_max", "trigger_price")
 
     account: str
     intent_id: str
@@ -194,16 +217,27 @@ class PlaceOrder(Message, frozen=True, kw_only=True):
     slippage_max: Decimal
     decided_ts_ms: int
     expires_ts_ms: int
+    urgency: Urgency | None = None
+    """None = at once: what older messages meant."""
+    trigger_price: Decimal | None = None
+    """A stop: waits at the venue until the mark has come here, then goes as a market order."""
+    replaces: str = ""
+    """A stop: the intent that is cancelled once this one is at the venue."""
 
 
 class CancelOrders(Message, frozen=True, kw_only=True):
-    """Cancel every open intent of the account, or only those of `instrument`."""
+    """Cancel every open intent of the account, or only those of `instrument` or in `intents`.
+
+    `keep_stops`: protective stops stay where they are.
+    """
 
     account: str
     intent_id: str
     instrument: str | None
     reason: str
     decided_ts_ms: int
+    intents: tuple[str, ...] | None = None
+    keep_stops: bool = False
 
 
 class OrderConfirmation(Message, frozen=True, kw_only=True):
@@ -233,6 +267,32 @@ class OrderConfirmation(Message, frozen=True, kw_only=True):
     revision: int
     """Counts up per intent: an older confirmation never replaces a newer one."""
     ts_confirmed_ms: int
+    is_stop: bool = False
+    """A protective stop: it rests for as long as it is wanted, and is not in flight."""
+    style: OrderStyle | None = None
+    """How it was worked and, as a `StyleReason`, why so; None and "" where it was not."""
+    style_reason: str = ""
+
+
+class ForeignCause(enum.Enum):
+    """Who changed a position that we did not."""
+
+    ADL = "adl"
+    """The venue closed part of a winning position to cover somebody's bankruptcy."""
+    LIQUIDATION = "liquidation"
+    NOT_OURS = "not_ours"
+    """A person, or another program, with the same account."""
+
+
+class ForeignFill(Message, frozen=True, kw_only=True):
+    """An execution in the account that belongs to no order of ours; told once per exec id."""
+
+    account: str
+    cause: ForeignCause
+    exec_type: str
+    venue_order_id: str
+    fill: Fill
+    ts_seen_ms: int
 
 
 ALARM = "ALARM "

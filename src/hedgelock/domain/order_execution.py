@@ -18,29 +18,21 @@ sending it again can never make two. Events (`on_…`) only write down facts and
 
 from __future__ import annotations
 
-from decimal import Decimal
-
 from msgspec.structs import replace
 
 from hedgelock.domain import order as orders
-from hedgelock.domain import precheck
 from hedgelock.domain.effect import OrderAnswer, OrderReport, Outcome
 from hedgelock.domain.execution_memory import Attempt, OrderIntent
-from hedgelock.domain.execution_scene import (
-    ATTEMPT_PAUSE_MS,
-    RESTORED_SETTLE_MS,
-    Scene,
-    is_plausible_time,
-)
+from hedgelock.domain.execution_scene import RESTORED_SETTLE_MS, Scene, is_plausible_time
 from hedgelock.domain.order import (
     Fill,
     IllegalMove,
     OrderEvent,
     OrderStatus,
     OrderType,
-    PlaceOrder,
+    Side,
 )
-from hedgelock.domain.precheck import Refusal
+from hedgelock.domain.refusal import Refusal
 
 _SEEN = {
     OrderStatus.PENDING: OrderEvent.SEEN_NEW,
@@ -54,44 +46,7 @@ _SEEN = {
 """What a venue's row says. A status the adapter could not read (UNKNOWN) says nothing."""
 
 
-# ---------------------------------------------------------------- start and cancel
-
-
-def refused(intent: PlaceOrder, refusal: Refusal, scene: Scene) -> OrderIntent:
-    """An intent that is over before it began."""
-    return OrderIntent(intent=intent, refusal=refusal.value, ended_ts_ms=max(scene.now_ms, 1))
-
-
-def start(intent: PlaceOrder, scene: Scene, *, open_intents: int, open_max: int) -> OrderIntent:
-    """A new intent: refused at once, or with its first order ready to go."""
-    context = scene.context(intent.instrument, open_intents, open_max)
-    refusal = precheck.refusal_of(intent, context)
-    if refusal is not None:
-        return refused(intent, refusal, scene)
-    assert context.instrument is not None, "the checks refuse an unknown instrument"
-    assert context.policy is not None, "the checks refuse without a policy"
-    pieces = precheck.slices(intent, context.instrument)
-    assert pieces is not None, "the checks refuse what cannot be cut"
-    price = precheck.limit_price(intent, context.instrument, context.policy)
-    return with_attempt(OrderIntent(intent=intent, pieces=pieces), 0, 0, pieces[0], price, scene)
-
-
-def with_attempt(
-    order: OrderIntent, slice_no: int, attempt_no: int, qty: Decimal, price: Decimal, scene: Scene
-) -> OrderIntent:
-    """`order` with one more order to send: at once, or after a pause when it is not the first."""
-    attempt = Attempt(
-        slice_no=slice_no,
-        attempt_no=attempt_no,
-        client_order_id=orders.client_order_id(
-            log_id=scene.log_id, account=order.intent.account, decision=order.intent.intent_id,
-            slice_no=slice_no, attempt=attempt_no,
-        ),
-        qty=qty,
-        price=price,
-        send_at_ms=scene.now_ms + (ATTEMPT_PAUSE_MS if attempt_no else 0),
-    )
-    return replace(order, attempts=(*order.attempts, attempt))
+# ---------------------------------------------------------------- cancel
 
 
 def cancel(order: OrderIntent, scene: Scene) -> OrderIntent:
@@ -278,12 +233,13 @@ def mismatch(order: OrderIntent, attempt: Attempt, report: OrderReport) -> str:
     smaller than what we sent.
     """
     intent = order.intent
+    expected = OrderType.LIMIT if intent.trigger_price is None else OrderType.MARKET
     shrunk = intent.reduce_only and report.qty < attempt.qty
     differs = {
         "instrument": report.instrument != intent.instrument,
         "side": report.side is not intent.side,
         "qty": report.qty != attempt.qty and not shrunk,
-        "type": report.order_type is not OrderType.LIMIT,
+        "type": report.order_type is not expected,
         "reduce_only": report.reduce_only != intent.reduce_only,
         "time": not is_plausible_time(
             report.created_ts_ms, intent.decided_ts_ms, intent.expires_ts_ms
@@ -292,13 +248,27 @@ def mismatch(order: OrderIntent, attempt: Attempt, report: OrderReport) -> str:
     return ", ".join(name for name, is_different in differs.items() if is_different)
 
 
+def is_price_worse(attempt: Attempt, report: OrderReport) -> bool:
+    """The venue holds the order at a worse price than we sent: it may trade outside our bound.
+
+    It clips prices to its limits, which can only make them better for us; so this never should be.
+    """
+    if report.price is None or report.order_type is not OrderType.LIMIT:
+        return False
+    is_buy = report.side is Side.BUY
+    return report.price > attempt.price if is_buy else report.price < attempt.price
+
+
 def on_report(attempt: Attempt, report: OrderReport, scene: Scene) -> Attempt:
     """The venue's row of an order that is ours; older news never replaces newer."""
     event = _SEEN.get(report.status)
     after = moved(attempt, event) if event else attempt
     filled = max(after.filled_qty, report.filled_qty)
+    is_limit = report.price is not None and report.order_type is OrderType.LIMIT
+    price = report.price if is_limit and report.price is not None else attempt.price
     is_news = (
         after is not attempt or filled != attempt.filled_qty or not attempt.was_seen
+        or price != attempt.price
         or attempt.lost_since_ms or attempt.send_at_ms is not None
         or (report.venue_order_id and report.venue_order_id != attempt.venue_order_id)
     )
@@ -307,7 +277,7 @@ def on_report(attempt: Attempt, report: OrderReport, scene: Scene) -> Attempt:
     return _timed(
         replace(
             after, filled_qty=filled, was_seen=True, lost_since_ms=0, send_at_ms=None, asks=0,
-            venue_order_id=report.venue_order_id or attempt.venue_order_id,
+            price=price, venue_order_id=report.venue_order_id or attempt.venue_order_id,
             text=report.text or attempt.text,
         ),
         scene,
@@ -352,8 +322,12 @@ def on_answered(attempt: Attempt, order: OrderIntent, scene: Scene) -> Attempt:
     if not attempt.asked_ts_ms:
         return attempt
     # A settled order has no open question (`_timed`), so this one has something left to find out.
+    wants_cancel = (order.is_cancelling or attempt.is_stale) and not attempt.status.is_terminal
+    if not wants_cancel and not attempt.status.is_terminal:
+        # It is there and open: looked at again and again at the same pace, news or none.
+        at_ms = scene.look_again_ms(is_stop=order.intent.trigger_price is not None)
+        return replace(attempt, asked_ts_ms=0, asks=0, ask_at_ms=at_ms)
     later_ms = scene.ask_again_ms(attempt.asks)
-    wants_cancel = order.is_cancelling and not attempt.status.is_terminal
     cancel_at_ms = scene.now_ms if attempt.asks <= 1 else later_ms
     return replace(
         attempt, asked_ts_ms=0, ask_at_ms=later_ms,

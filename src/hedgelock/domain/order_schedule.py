@@ -5,7 +5,6 @@ Events (`order_execution`) write down facts and set timers; `advance` turns due 
 
 from __future__ import annotations
 
-from decimal import Decimal
 from typing import NamedTuple
 
 from msgspec.structs import replace
@@ -13,12 +12,7 @@ from msgspec.structs import replace
 from hedgelock.domain import precheck
 from hedgelock.domain.effect import CancelOrder, Effect, QueryOrder, SendOrder
 from hedgelock.domain.execution_memory import Attempt, OrderIntent
-from hedgelock.domain.execution_scene import (
-    ATTEMPT_PAUSE_MS,
-    ATTEMPTS_MAX,
-    QUESTION_LOST_MS,
-    Scene,
-)
+from hedgelock.domain.execution_scene import QUESTION_LOST_MS, Scene
 from hedgelock.domain.money import ZERO
 from hedgelock.domain.order import (
     ALARM,
@@ -30,8 +24,9 @@ from hedgelock.domain.order import (
     Side,
     TimeInForce,
 )
-from hedgelock.domain.order_execution import cancel, given_up, moved, with_attempt
-from hedgelock.domain.precheck import Refusal
+from hedgelock.domain.order_attempts import proceed, rest_of_slice, resting_price_now
+from hedgelock.domain.order_execution import cancel, given_up, moved
+from hedgelock.domain.refusal import Refusal
 
 UNEXPLAINED = "unexplained:"
 """Intent id of a confirmation that belongs to no intent: an order of ours that we do not know."""
@@ -50,7 +45,7 @@ def deadline_of(order: OrderIntent) -> int | None:
     due = [
         at
         for a in order.attempts
-        for at in (a.send_at_ms, a.ask_at_ms, a.cancel_at_ms)
+        for at in (a.send_at_ms, a.ask_at_ms, a.cancel_at_ms, a.reprice_at_ms)
         if at is not None
     ]
     return min(due, default=None)
@@ -70,7 +65,7 @@ def advance(order: OrderIntent, scene: Scene) -> Advanced:
             order, done = _due(order, index, scene)
             effects += done
             sends += sum(isinstance(effect, SendOrder) for effect in done)
-        after = _proceed(order, scene)
+        after = proceed(order, scene)
         if after is order or after.is_terminal:
             return Advanced(after, tuple(effects), sends)
         order = after
@@ -81,6 +76,8 @@ def _due(order: OrderIntent, index: int, scene: Scene) -> tuple[OrderIntent, lis
     effects: list[Effect] = []
     if attempt.send_at_ms is not None and attempt.send_at_ms <= scene.now_ms:
         attempt = _send(order, attempt, scene, effects)
+    if attempt.reprice_at_ms is not None and attempt.reprice_at_ms <= scene.now_ms:
+        attempt = _reprice(order, attempt, scene)
     if attempt.cancel_at_ms is not None and attempt.cancel_at_ms <= scene.now_ms:
         attempt = replace(attempt, cancel_at_ms=None, ask_at_ms=scene.ask_again_ms(attempt.asks))
         effects.append(
@@ -102,7 +99,7 @@ def _send(
 ) -> Attempt:
     intent = order.intent
     refusal = Refusal.CANCELLED if order.is_cancelling else precheck.refusal_of(
-        intent, scene.context(None),
+        intent, scene.context(intent),
         precheck.SEND_CHECKS if attempt.sent_ts_ms else precheck.ATTEMPT_CHECKS,
     )
     qty = attempt.qty if attempt.sent_ts_ms else min(attempt.qty, rest_of_slice(order, attempt))
@@ -117,12 +114,14 @@ def _send(
             attempt, send_at_ms=None, text=refusal.value,
             ask_at_ms=scene.ask_again_ms(attempt.asks),
         )
+    is_stop = intent.trigger_price is not None
     effects.append(
         SendOrder(
             account=intent.account, intent_id=intent.intent_id,
             client_order_id=attempt.client_order_id, instrument=intent.instrument,
-            side=intent.side, order_type=OrderType.LIMIT, qty=qty, price=attempt.price,
-            time_in_force=TimeInForce.IOC if intent.price is None else intent.time_in_force,
+            side=intent.side, order_type=OrderType.MARKET if is_stop else OrderType.LIMIT, qty=qty,
+            price=None if is_stop else attempt.price, trigger_price=intent.trigger_price,
+            time_in_force=_time_in_force(order, attempt),
             reduce_only=intent.reduce_only, expires_ts_ms=intent.expires_ts_ms,
             protective=intent.protective,
         )
@@ -132,6 +131,37 @@ def _send(
         sends=attempt.sends + 1,
         asked_ts_ms=0, ask_at_ms=scene.now_ms + scene.timing.query_after_ms,
         absent_from_ms=scene.now_ms + scene.settle_ms,
+        reprice_at_ms=_look_at_ms(order, scene) if attempt.is_maker else None,
+    )
+
+
+def _time_in_force(order: OrderIntent, attempt: Attempt) -> TimeInForce:
+    if attempt.is_maker:
+        return TimeInForce.POST_ONLY
+    return TimeInForce.IOC if order.intent.price is None else order.intent.time_in_force
+
+
+def _look_at_ms(order: OrderIntent, scene: Scene) -> int:
+    """When to look whether a resting order still rests well; its time is over at the latest."""
+    return max(scene.now_ms + 1, min(scene.now_ms + scene.timing.reprice_ms, order.rest_until_ms))
+
+
+def _reprice(order: OrderIntent, attempt: Attempt, scene: Scene) -> Attempt:
+    """Leave a resting order while it rests at the best price and may; else take it away.
+
+    What is left of it then rests elsewhere or is taken (`order_attempts.proceed`).
+    """
+    if attempt.status.is_terminal or order.is_cancelling:
+        return replace(attempt, reprice_at_ms=None)
+    refusal = precheck.refusal_of(
+        order.intent, scene.context(order.intent), precheck.REST_CHECKS
+    )
+    is_well = attempt.price == resting_price_now(order, scene)
+    if refusal is None and is_well and scene.now_ms < order.rest_until_ms:
+        return replace(attempt, reprice_at_ms=_look_at_ms(order, scene))
+    return replace(
+        attempt, reprice_at_ms=None, is_stale=True, cancel_at_ms=scene.now_ms,
+        text=attempt.text if refusal is None else refusal.value,
     )
 
 
@@ -155,46 +185,6 @@ def _question(
         attempt, asked_ts_ms=scene.now_ms, asks=attempt.asks + 1,
         ask_at_ms=scene.now_ms + QUESTION_LOST_MS,
     )
-
-
-def rest_of_slice(order: OrderIntent, upto: Attempt) -> Decimal:
-    """What of the slice of `upto` its other orders have not filled."""
-    others = (
-        max(a.filled_qty, a.booked_qty)
-        for a in order.attempts
-        if a.slice_no == upto.slice_no and a.attempt_no != upto.attempt_no
-    )
-    return order.pieces[upto.slice_no] - sum(others, ZERO)
-
-
-def _proceed(order: OrderIntent, scene: Scene) -> OrderIntent:
-    """The next order or the end, once every order so far is settled; else `order` as it is."""
-    if not all(a.is_settled for a in order.attempts):
-        return order
-    last = order.attempts[-1]
-    rest = rest_of_slice(order, last) - last.booked_qty
-    if rest <= 0 and not order.is_cancelling and last.slice_no + 1 < len(order.pieces):
-        piece = order.pieces[last.slice_no + 1]
-        return with_attempt(order, last.slice_no + 1, 0, piece, last.price, scene)
-    if rest > 0 and _may_try_again(order, last, rest, scene):
-        return with_attempt(order, last.slice_no, last.attempt_no + 1, rest, last.price, scene)
-    return replace(order, ended_ts_ms=max(scene.now_ms, 1))
-
-
-def _may_try_again(order: OrderIntent, last: Attempt, rest: Decimal, scene: Scene) -> bool:
-    intent = order.intent
-    if order.is_cancelling or last.is_foreign or last.attempt_no + 1 >= ATTEMPTS_MAX:
-        return False
-    # Only an immediate order whose rest the venue cancelled: a refusal would repeat itself, a
-    # resting order was taken away by somebody, a shrunk reduce-only order has nothing left to reduce.
-    is_immediate = intent.price is None or intent.time_in_force is TimeInForce.IOC
-    if not is_immediate or last.status is not OrderStatus.CANCELLED:
-        return False
-    if scene.now_ms + ATTEMPT_PAUSE_MS >= intent.expires_ts_ms:
-        return False
-    context = scene.context(intent.instrument)
-    is_enough = context.instrument is not None and rest >= context.instrument.qty_min
-    return is_enough and precheck.refusal_of(intent, context, precheck.ATTEMPT_CHECKS) is None
 
 
 # ---------------------------------------------------------------- what others are told
@@ -253,7 +243,8 @@ def confirmation(order: OrderIntent, now_ms: int) -> OrderConfirmation:
         fills=tuple(fill for a in order.attempts for fill in a.fills),
         status=seen.status, is_terminal=seen.is_terminal, is_unknown=seen.is_unknown,
         reduce_only=order.intent.reduce_only, text=seen.text, revision=order.revision,
-        ts_confirmed_ms=now_ms,
+        ts_confirmed_ms=now_ms, is_stop=order.intent.trigger_price is not None,
+        style=order.style if order.attempts else None, style_reason=order.style_reason,
     )
 
 
@@ -268,6 +259,7 @@ def unexplained(
         client_order_id=client_order_id, venue_order_id=venue_order_id, instrument=instrument,
         side=side, qty=qty, filled_qty=qty, fills=(fill,) if fill else (),
         status=OrderStatus.UNKNOWN, is_terminal=True, is_unknown=False, reduce_only=False,
-        text=f"{ALARM}an order with our prefix, but unknown: the account opens nothing",
+        text=f"{ALARM}an order with our prefix, but unknown: does another HedgeLock use this key, or was"
+        " this log restored from a copy? the account opens nothing",
         revision=1, ts_confirmed_ms=now_ms,
     )

@@ -96,6 +96,10 @@ class HedgePolicy(Value, frozen=True, kw_only=True):
     """Slices (≤ the band each) of one realisation; what they brought is paid before the next."""
     caution_size: Decimal = D("0.02")
     """Ladder: short in CAUTION, coins."""
+    stop_margin_ratio: Decimal = D("0.9")
+    """A reduce-only stop for the short waits where accountMMRate would reach this; 0 = none."""
+    stop_move: Decimal = D("0.01")
+    """The stop is moved when it is this fraction of its price away from where it should be."""
     position_size_max: Decimal = D(10)
     """No hedge beyond this many coins, whatever a strategy says."""
 
@@ -110,8 +114,27 @@ class ExecutionPolicy(Value, frozen=True, kw_only=True):
     """A duplicate that nowhere shows up for this long is given up."""
     slippage_max: Decimal = D("0.005")
     """A market order is bounded this far from the mark it was decided at."""
+    slippage_brisk: Decimal = D("0.001")
+    """The first try of what is not protective stays this near the mark."""
+    rest_ms: int = 10_000
+    """A patient order may rest in the book this long, then takes what is there."""
+    reprice_ms: int = 1_000
+    """Look this often whether it still rests at the best price."""
+    slice_notional: Decimal = D(250_000)
+    """Brisk and patient orders above this are sent in slices. USDT."""
+    settlement_guard_ms: int = 60_000
+    """Nothing discretionary is opened this long before a settlement that it would pay."""
+    short_ratio_max: Decimal = D(1)
+    """The short may be this fraction of collateral plus pocket coins."""
     notional_max: Decimal = D(5_000_000)
     orders_per_minute_max: int = 120
+    notional_per_day_max: Decimal = D(50_000_000)
+    """Openings, filled and open. USDT."""
+    spend_per_day_max: Decimal = D(2_500)
+    """Fees and slippage; beyond it nothing discretionary is opened. USDT."""
+    repayments_per_hour_max: int = 120
+    borrow_per_day_max: Decimal = D(250_000)
+    """USDT."""
 
 
 class Policy(Message, frozen=True, kw_only=True):

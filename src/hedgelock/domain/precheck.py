@@ -9,75 +9,35 @@ or no word from safety is never "allowed".
 from __future__ import annotations
 
 import decimal
-import enum
-from collections.abc import Callable
 from decimal import Decimal
-from typing import NamedTuple
 
 from hedgelock.domain.effect import Effect, SendLoanAction, SendOrder, SendTransfer
-from hedgelock.domain.instrument import Instrument, Settlement
+from hedgelock.domain.instrument import Instrument
+from hedgelock.domain.limits import LIMIT_CHECKS, refusal_of_amount, settlement_check
 from hedgelock.domain.order import PlaceOrder, Side
 from hedgelock.domain.policy import ExecutionPolicy
+from hedgelock.domain.refusal import (
+    CLOCK_TOLERANCE_MS,
+    RATE_WINDOW_MS,
+    SLICES_MAX,
+    Check,
+    Context,
+    Refusal,
+    notional,
+)
 from hedgelock.domain.safety import SafetyMode, SafetyState
 from hedgelock.domain.treasury import Pocket, TreasuryAction, TreasuryKind
 
-SLICES_MAX = 8
-"""An order that the venue's size limits would cut into more pieces is refused."""
-
-CLOCK_TOLERANCE_MS = 5_000
-"""How far two clocks may differ before their times are not believed."""
-
-RATE_WINDOW_MS = 60_000
-"""The window of `ExecutionPolicy.orders_per_minute_max`."""
+__all__ = [
+    "CHECKS", "CLOCK_TOLERANCE_MS", "PROTECTIVE_KINDS", "RATE_WINDOW_MS", "SLICES_MAX", "Check",
+    "Context", "Refusal", "forbidden", "limit_price", "notional", "piece_max", "refusal_of",
+    "refusal_of_action", "send_refusal_of_action", "slices",
+]
 
 PROTECTIVE_KINDS = frozenset(
     {TreasuryKind.REPAY, TreasuryKind.REPAY_WITH_COLLATERAL, TreasuryKind.TRANSFER_TO_UNIFIED}
 )
 """Lower LTV or feed the trading pocket; borrowing and draining it are not protective."""
-
-
-class Refusal(enum.Enum):
-    """Why an intent is not executed (any further)."""
-
-    EXPIRED = "expired"
-    FROM_THE_FUTURE = "from_the_future"
-    """Decided later than now: a clock is wrong, and no deadline means anything."""
-    TOO_OLD = "too_old"
-    """Decided before what is already forgotten: it may have been executed long ago."""
-    POLICY_ABSENT = "policy_absent"
-    SAFETY_ABSENT = "safety_absent"
-    HALTED = "halted"
-    KILLED = "killed"
-    ACCOUNT_FROZEN = "account_frozen"
-    INSTRUMENT_UNKNOWN = "instrument_unknown"
-    QTY_OFF_LOT = "qty_off_lot"
-    QTY_TOO_SMALL = "qty_too_small"
-    QTY_TOO_LARGE = "qty_too_large"
-    PRICE_OFF_TICK = "price_off_tick"
-    PRICE_IMPOSSIBLE = "price_impossible"
-    NOTIONAL_TOO_SMALL = "notional_too_small"
-    NOTIONAL_TOO_LARGE = "notional_too_large"
-    TOO_MANY_ORDERS = "too_many_orders"
-    TOO_MANY_OPEN = "too_many_open"
-    CANCELLED = "cancelled"
-    COLLATERAL_COIN_ABSENT = "collateral_coin_absent"
-    AMOUNT_AMBIGUOUS = "amount_ambiguous"
-
-
-class Context(NamedTuple):
-    """What the checks may look at. `frozen` "" = not frozen; `open_intents` are not terminal."""
-
-    now_ms: int
-    policy: ExecutionPolicy | None
-    safety: SafetyState | None
-    instrument: Instrument | None
-    frozen: str
-    orders_last_minute: int
-    open_intents: int
-    open_intents_max: int
-
-
-Check = Callable[[PlaceOrder, Context], Refusal | None]
 
 
 def limit_price(intent: PlaceOrder, instrument: Instrument, policy: ExecutionPolicy) -> Decimal:
@@ -94,25 +54,36 @@ def limit_price(intent: PlaceOrder, instrument: Instrument, policy: ExecutionPol
     return (bound / instrument.tick_size).to_integral_value(inside) * instrument.tick_size
 
 
-def piece_max(intent: PlaceOrder, instrument: Instrument) -> Decimal | None:
+def piece_max(
+    intent: PlaceOrder, instrument: Instrument, *, post_only: bool = False
+) -> Decimal | None:
     """Largest size of one order in whole lots; None = the venue states no limit."""
-    limit = instrument.qty_max
-    if intent.price is None and instrument.qty_market_max is not None:
-        limit = instrument.qty_market_max if limit is None else min(limit, instrument.qty_market_max)
+    limits = [instrument.qty_max]
+    if intent.price is None:
+        limits.append(instrument.qty_market_max)
+    if post_only:
+        limits.append(instrument.qty_post_only_max)
+    limit = min((x for x in limits if x is not None), default=None)
     if limit is None:
         return None
     return (limit / instrument.lot_size).to_integral_value(decimal.ROUND_FLOOR) * instrument.lot_size
 
 
-def slices(intent: PlaceOrder, instrument: Instrument) -> tuple[Decimal, ...] | None:
+def slices(
+    intent: PlaceOrder, instrument: Instrument, *, post_only: bool = False,
+    most: Decimal | None = None,
+) -> tuple[Decimal, ...] | None:
     """The pieces an intent is sent in: equal but for the last, whole lots, Σ = qty.
 
-    None when the venue's limit would ask for more than SLICES_MAX pieces.
+    None when the venue's limit would ask for more than SLICES_MAX pieces. `most`: no piece larger
+    than this either, where the venue's limit is not smaller still.
 
     The number of pieces is the fewest that respect the limit, and pieces are as equal as lots
     allow, so that the last one does not fall under the venue's minimum.
     """
-    limit = piece_max(intent, instrument)
+    limit = piece_max(intent, instrument, post_only=post_only)
+    if most is not None:
+        limit = most if limit is None else min(limit, most)
     if limit is None or intent.qty <= limit:
         return (intent.qty,)
     if limit <= 0:
@@ -123,11 +94,6 @@ def slices(intent: PlaceOrder, instrument: Instrument) -> tuple[Decimal, ...] | 
     lots = (intent.qty / count / instrument.lot_size).to_integral_value(decimal.ROUND_CEILING)
     piece = lots * instrument.lot_size
     return (*(piece,) * (count - 1), intent.qty - piece * (count - 1))
-
-
-def notional(qty: Decimal, price: Decimal, instrument: Instrument) -> Decimal:
-    """Order value in quote units; an inverse contract's quantity already is (1 USD each)."""
-    return qty if instrument.settlement is Settlement.INVERSE else qty * price
 
 
 def _is_multiple(value: Decimal, step: Decimal) -> bool:
@@ -169,6 +135,12 @@ def _frozen(intent: PlaceOrder, context: Context) -> Refusal | None:
     return Refusal.ACCOUNT_FROZEN if context.frozen and not intent.reduce_only else None
 
 
+def _reconciled(intent: PlaceOrder, context: Context) -> Refusal | None:
+    # Protection does not wait: what an unknown order could add to it is bounded by the position.
+    is_free = intent.protective or intent.reduce_only
+    return Refusal.RECONCILING if context.is_reconciling and not is_free else None
+
+
 def _terms(_intent: PlaceOrder, context: Context) -> Refusal | None:
     if context.policy is None:
         return Refusal.POLICY_ABSENT
@@ -196,6 +168,8 @@ def _lot(intent: PlaceOrder, context: Context) -> Refusal | None:
         return Refusal.QTY_OFF_LOT
     if intent.qty < instrument.qty_min:
         return Refusal.QTY_TOO_SMALL
+    if intent.trigger_price is not None:
+        return None  # the venue splits what only reduces
     return Refusal.QTY_TOO_LARGE if slices(intent, instrument) is None else None
 
 
@@ -203,6 +177,9 @@ def _price(intent: PlaceOrder, context: Context) -> Refusal | None:
     instrument, policy = context.instrument, context.policy
     if instrument is None or policy is None:
         return Refusal.INSTRUMENT_UNKNOWN
+    if intent.trigger_price is not None:
+        on_tick = _is_multiple(intent.trigger_price, instrument.tick_size)
+        return None if on_tick and intent.reduce_only else Refusal.STOP_IMPOSSIBLE
     price = limit_price(intent, instrument, policy)
     if price <= 0:
         return Refusal.PRICE_IMPOSSIBLE
@@ -214,7 +191,7 @@ def _notional(intent: PlaceOrder, context: Context) -> Refusal | None:
     if instrument is None or policy is None:
         return Refusal.INSTRUMENT_UNKNOWN
     value = notional(intent.qty, intent.mark_price, instrument)
-    if value > policy.notional_max:
+    if value > policy.notional_max and intent.trigger_price is None:
         return Refusal.NOTIONAL_TOO_LARGE
     # The venue waives its minimum for orders that only reduce: dust must be closable.
     floor = None if intent.reduce_only else instrument.notional_min
@@ -224,10 +201,15 @@ def _notional(intent: PlaceOrder, context: Context) -> Refusal | None:
 SEND_CHECKS: tuple[Check, ...] = (_expired, _safety, _frozen)
 """What may have changed between deciding and sending; asked before every send."""
 
-ATTEMPT_CHECKS: tuple[Check, ...] = (*SEND_CHECKS, _rate)
+REST_CHECKS: tuple[Check, ...] = (_safety, _frozen, settlement_check)
+"""What takes an order away again that rests in the book."""
+
+ATTEMPT_CHECKS: tuple[Check, ...] = (*SEND_CHECKS, settlement_check, _rate)
 """Before another order of the same intent."""
 
-CHECKS: tuple[Check, ...] = (*SEND_CHECKS, _future, _terms, _open, _rate, _lot, _price, _notional)
+CHECKS: tuple[Check, ...] = (
+    *SEND_CHECKS, _reconciled, _future, _terms, _open, _rate, _lot, _price, _notional, *LIMIT_CHECKS,
+)
 """Everything, in order; asked when an intent arrives."""
 
 
@@ -277,7 +259,7 @@ def refusal_of_action(action: TreasuryAction, context: Context) -> Refusal | Non
     )
     if is_transfer and action.transfer_amount not in (0, action.amount):
         return Refusal.AMOUNT_AMBIGUOUS
-    return None
+    return refusal_of_amount(action, context)
 
 
 def forbidden(effect: Effect, safety: SafetyState | None) -> str | None:

@@ -23,21 +23,20 @@ from hedgelock.domain.account import (
 from hedgelock.domain.execution import Effect, StreamReset, VenueEvent
 from hedgelock.domain.instrument import CollateralTerms, Instrument, category_of
 from hedgelock.errors import BadMessage, VenueError, VenueForbidden, VenueRefused
+from hedgelock.exchanges import bybit_key
+from hedgelock.exchanges.address import Guard
 from hedgelock.exchanges.bybit_channels import Facts, Latest, MarketChannel, OnBad, PrivateChannel
 from hedgelock.exchanges.bybit_dialect import BybitDialect
 from hedgelock.exchanges.bybit_effects import BybitEffects
 from hedgelock.exchanges.bybit_reads import BybitReads, BybitSettings
 from hedgelock.exchanges.bybit_trade import TradeChannel
+from hedgelock.exchanges.bybit_watchdog import cancel_opening
 from hedgelock.exchanges.ccxt_venue import CcxtVenue, Credentials, OnLimits
-from hedgelock.exchanges.fields import Row
 from hedgelock.exchanges.stream import Channel, SupervisedSocket
 from hedgelock.exchanges.transport import AiohttpTransport, Transport
 from hedgelock.ports import Capabilities, Clock
 
 T = TypeVar("T")
-
-UNIFIED_2 = frozenset({5, 6})
-
 
 class Addresses(NamedTuple):
     """Where a mode lives; without trailing slashes."""
@@ -87,7 +86,11 @@ CAPABILITIES = {
 
 _TAKER, _MAKER, _SPOT = Decimal("0.00055"), Decimal("0.0002"), Decimal("0.001")
 
+CLOCK_MAX_MS = 1_000
+"""Bybit refuses a request stamped 1 s ahead; a machine that is so far off is not to trade real money."""
+
 MODE_SETTINGS = {
+    "live": BybitSettings(offset_max_ms=CLOCK_MAX_MS),
     # Demo trading has neither user/query-api nor fee-rate: VIP 0 fees are assumed there.
     "demo": BybitSettings(
         check_key=False,
@@ -116,7 +119,7 @@ class BybitExchange:
         self, account: str, credentials: Credentials, *, addresses: Addresses,
         capabilities: Capabilities, clock: Clock, settings: BybitSettings | None = None,
         transport: Transport | None = None, on_limits: OnLimits | None = None,
-        on_bad: OnBad = _ignore_bad, seed: int | None = None,
+        on_bad: OnBad = _ignore_bad, seed: int | None = None, guard: Guard | None = None,
     ) -> None:
         """Everything that differs between modes is given here.
 
@@ -126,6 +129,10 @@ class BybitExchange:
         self.account = account
         self.capabilities = capabilities
         self.bad_messages = 0
+        self.warnings: Sequence[str] = ()
+        """What `connect` found that a person should mend soon."""
+        self.dcp_window_s: int | None = None
+        """The venue cancels our orders this long after our sockets are gone; None = it does not."""
         self.sockets: list[SupervisedSocket] = []
         self._addresses = addresses
         self._settings = settings if settings is not None else BybitSettings()
@@ -136,7 +143,7 @@ class BybitExchange:
         self._rng = random.Random(seed)
         self._venue = CcxtVenue(
             "bybit", credentials, base_url=addresses.rest, dialect=BybitDialect(),
-            transport=self._transport, clock=clock, on_limits=on_limits,
+            transport=self._transport, clock=clock, on_limits=on_limits, guard=guard,
         )
         has_trade = capabilities.trade_socket and addresses.ws_trade
         self._trade = self._trade_channel() if has_trade else None
@@ -153,10 +160,17 @@ class BybitExchange:
 
     async def connect(self) -> None:
         """Measure the clock, check the key and the account's mode. VenueForbidden says what to do."""
-        await self._venue.sync_clock()
+        offset_ms, most_ms = await self._venue.sync_clock(), self._settings.offset_max_ms
+        if most_ms is not None and abs(offset_ms) > most_ms:
+            raise VenueForbidden(
+                f"the exchange's clock is {offset_ms} ms from ours, at most {most_ms} are allowed: set"
+                " this machine's clock (timedatectl set-ntp true)", code="clock",
+            )
         if self._settings.check_key:
             await self._read_as("key", self._check_key())
         await self._read_as("account", self._check_account())
+        if self._settings.dcp_window_s:
+            self.dcp_window_s = await bybit_key.arm_dcp(self._venue, self._settings.dcp_window_s)
 
     async def close(self) -> None:
         """Close what this object opened."""
@@ -182,8 +196,9 @@ class BybitExchange:
         return self._trade is not None and self._trade.is_open
 
     async def _check_key(self) -> None:
-        key = (await self._venue.get("/v5/user/query-api")).result
-        problems = key_problems(
+        key = bybit_key.parse_key((await self._venue.get("/v5/user/query-api")).result)
+        self.warnings = tuple(bybit_key.key_warnings(key))
+        problems = bybit_key.key_problems(
             key, capabilities=self.capabilities,
             refuse_withdrawal=self._settings.refuse_withdrawal_keys,
         )
@@ -192,17 +207,8 @@ class BybitExchange:
 
     async def _check_account(self) -> None:
         info = (await self._venue.get("/v5/account/info")).result
-        if info.integer("unifiedMarginStatus") not in UNIFIED_2:
-            raise VenueForbidden(
-                "the account is not a unified trading account 2.0: upgrade it at Bybit",
-                code="account",
-            )
-        mode = info.text("marginMode")
-        if mode != "REGULAR_MARGIN":
-            raise VenueForbidden(
-                f"margin mode is {mode}: switch the account to cross margin (REGULAR_MARGIN)",
-                code="account",
-            )
+        if problems := bybit_key.account_problems(info):
+            raise VenueForbidden("; ".join(problems), code="account")
 
     def _bad(self, topic: str, reason: str, raw: bytes) -> None:
         self.bad_messages += 1
@@ -261,6 +267,11 @@ class BybitExchange:
             self._trading = asyncio.create_task(socket.run())
         return await self._effects.perform(effect)
 
+    async def cancel_opening_orders(self) -> tuple[list[str], list[str]]:
+        """Cancel what is ours, open and not reduce-only; (cancelled, failed) client order ids."""
+        work = cancel_opening(self._venue, settle_coins=self._settings.settle_coins)
+        return await self._read_as("orders", work)
+
     # ------------------------------------------------------------ streams
 
     async def market_stream(self, instruments: Sequence[str]) -> AsyncIterator[object]:
@@ -292,7 +303,7 @@ class BybitExchange:
         out = Facts()
         channel = PrivateChannel(
             self._addresses.ws_private, account=self.account, venue=self._venue, out=out,
-            clock=self._clock, on_bad=self._bad,
+            clock=self._clock, on_bad=self._bad, watched=self.dcp_window_s is not None,
             reset=lambda: StreamReset(account=self.account, ts_seen_ms=self._clock.now_ms()),
         )
         socket = self._socket(channel)
@@ -342,24 +353,3 @@ class _Running:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         for socket in self._sockets:
             self._shown.remove(socket)
-
-
-def key_problems(key: Row, *, capabilities: Capabilities, refuse_withdrawal: bool) -> list[str]:
-    """What is wrong with an API key, each with what to do; [] = fit for use."""
-    permissions = key.row("permissions")
-    problems = []
-    if key.integer("readOnly") != 0:
-        problems.append("the key is read-only: make one that may trade")
-    needed = [("ContractTrade", "Order"), ("ContractTrade", "Position")]
-    if capabilities.loans or capabilities.spot:
-        needed.append(("Spot", "SpotTrade"))
-    if capabilities.transfers:
-        needed.append(("Wallet", "AccountTransfer"))
-    problems += [
-        f"the key lacks {group} {name}: add that permission"
-        for group, name in needed
-        if name not in permissions.texts(group)
-    ]
-    if refuse_withdrawal and "Withdraw" in permissions.texts("Wallet"):
-        problems.append("the key may withdraw: take that permission away")
-    return problems

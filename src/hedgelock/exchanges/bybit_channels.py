@@ -29,6 +29,8 @@ OnBad = Callable[[str, str, bytes], None]
 """(topic, reason, raw frame or row) of everything that could not be read."""
 
 PRIVATE_TOPICS = ("order", "execution", "position", "wallet")
+DCP_TOPIC = "dcp.future"
+"""Pushes nothing: as long as a socket listens to it, disconnected-cancel-all does not fire."""
 QUEUE_MAX = 10_000
 GREETING_FRAMES_MAX = 1_000
 TOPICS_PER_REQUEST = 10
@@ -199,9 +201,11 @@ class PrivateChannel:
 
     def __init__(
         self, url: str, *, account: str, venue: CcxtVenue, out: Facts, clock: Clock, on_bad: OnBad,
-        reset: Callable[[], object],
+        reset: Callable[[], object], watched: bool = False,
     ) -> None:
+        """`watched`: the venue cancels our orders when this socket is gone for too long."""
         self.url = url
+        self._topics = [*PRIVATE_TOPICS, DCP_TOPIC] if watched else list(PRIVATE_TOPICS)
         self._account = account
         self._venue = venue
         self._out = out
@@ -224,7 +228,7 @@ class PrivateChannel:
                 f"the private stream refuses the key ({answer.text_or('ret_msg')}): check"
                 " BYBIT__API_KEY and BYBIT__API_SECRET", code="ws-auth",
             )
-        await subscribe(socket, list(PRIVATE_TOPICS), self.on_frame)
+        await subscribe(socket, self._topics, self.on_frame)
 
     def opened(self) -> None:
         """From here on nothing is missed; what came before must be read by REST."""
@@ -246,6 +250,8 @@ class PrivateChannel:
             if is_control(frame):
                 return
             topic = frame.text("topic").partition(".")[0]
+            if topic == "dcp":
+                return
             seen = Seen(self._account, frame.ts_ms("creationTime"), seen_ms)
             rows = frame.rows("data")
         except BadMessage as error:

@@ -14,7 +14,9 @@ from hedgelock.domain.execution import (
     CancelOrder,
     Effect,
     ExecutionReport,
+    ListOrders,
     LoanAnswer,
+    OpenOrders,
     OrderAnswer,
     OrderFacts,
     OrderReport,
@@ -57,6 +59,13 @@ _TIME_IN_FORCE = {
     TimeInForce.GTC: "GTC", TimeInForce.IOC: "IOC", TimeInForce.FOK: "FOK",
     TimeInForce.POST_ONLY: "PostOnly",
 }
+_OPEN_LISTS: tuple[dict[str, Any], ...] = (
+    {"category": "linear", "settleCoin": "USDT", "limit": 50},
+    {"category": "linear", "settleCoin": "USDC", "limit": 50},
+    {"category": "inverse", "limit": 50},
+    {"category": "spot", "limit": 50},
+)
+"""Where open orders may be; linear asks for a symbol or a coin."""
 _POCKETS = {Pocket.UNIFIED: "UNIFIED", Pocket.FUND: "FUND"}
 _TRANSFER_OUTCOMES = {
     "SUCCESS": Outcome.DONE, "PENDING": Outcome.ACCEPTED, "FAILED": Outcome.REFUSED,
@@ -85,6 +94,8 @@ class BybitEffects:
                 return await self._query_order(effect)
             case CancelOrder():
                 return await self._cancel_order(effect)
+            case ListOrders():
+                return await self._list_orders()
             case SendTransfer():
                 return await self._send_transfer(effect)
             case QueryTransfer():
@@ -140,6 +151,8 @@ class BybitEffects:
         category = category_of(effect.instrument)
         if category == "spot" and not self._can.spot:
             return OrderAnswer(**ids, **self._refused("capability", "no spot trading in this mode"))
+        if effect.trigger_price is not None and not self._can.stops:
+            return OrderAnswer(**ids, **self._refused("capability", "no stops in this mode"))
         if self._clock.now_ms() > effect.expires_ts_ms:
             # Waiting for the connection or a limit may have taken long; nothing has left yet.
             return OrderAnswer(**ids, **self._refused("expired", "not sent: its time is over"))
@@ -193,6 +206,27 @@ class BybitEffects:
             )
         return OrderFacts(
             account=self._account, report=report, executions=executions, ts_seen_ms=seen_ms
+        )
+
+    async def _list_orders(self) -> VenueEvent:
+        """Every open order of every category; anything less than all of them is no answer."""
+        reports: list[OrderReport] = []
+        lists = _OPEN_LISTS if self._can.spot else _OPEN_LISTS[:-1]
+        try:
+            for query in lists:
+                async for row, answer in self._paged("/v5/order/realtime", query):
+                    reports.append(
+                        parse_order(row, category=query["category"], seen=self._seen(answer))
+                    )
+        except (VenueError, BadMessage) as error:
+            failure = self._query_failure(error)
+            return OpenOrders(
+                account=self._account, outcome=failure["outcome"], text=failure["text"],
+                retry_at_ms=failure.get("retry_at_ms", 0), ts_seen_ms=failure["ts_seen_ms"],
+            )
+        return OpenOrders(
+            account=self._account, outcome=Outcome.DONE, reports=tuple(reports),
+            ts_seen_ms=self._clock.now_ms(),
         )
 
     async def _order_row(self, effect: QueryOrder) -> OrderReport | None:
@@ -360,4 +394,10 @@ def order_body(effect: SendOrder) -> dict[str, Any]:
     else:
         body["positionIdx"] = 0
         body["reduceOnly"] = effect.reduce_only
+    if effect.trigger_price is not None:
+        body["triggerPrice"] = plain(effect.trigger_price)
+        body["triggerDirection"] = 1 if effect.side is Side.BUY else 2
+        body["triggerBy"] = "MarkPrice"
+        # Where margin is short, the venue takes other orders away to let this one through.
+        body["closeOnTrigger"] = effect.reduce_only
     return body

@@ -28,9 +28,23 @@ _FUNDING_CONFIRM_MS = 1_000
 _PRICES = {
     "markPrice": "mark_price", "indexPrice": "index_price", "lastPrice": "last_price",
     "bid1Price": "bid_price", "ask1Price": "ask_price",
+    "bid1Size": "bid_qty", "ask1Size": "ask_qty",
 }
 _SPOT_PRICES = {**_PRICES, "usdIndexPrice": "index_price"}
+_FRAME_KINDS = {"snapshot": True, "delta": False}
 _FUNDING = ("fundingRate", "nextFundingTime", "fundingIntervalHour", "fundingCap")
+
+
+def is_perpetual(instrument: str) -> bool:
+    """Whether it has no end, by its name: dated futures carry their date.
+
+    >>> is_perpetual("linear:BTCUSDT"), is_perpetual("linear:BTC-26DEC25"), is_perpetual("inverse:BTCUSDZ25")
+    (True, False, False)
+    """
+    category, _, symbol = instrument.partition(":")
+    return (category == "linear" and "-" not in symbol) or (
+        category == "inverse" and symbol.endswith("USD")
+    )
 
 
 class TickerMerge:
@@ -43,6 +57,7 @@ class TickerMerge:
         self.instrument = instrument
         self._is_spot = instrument.startswith("spot:")
         self._names = _SPOT_PRICES if self._is_spot else _PRICES
+        self._is_perpetual = is_perpetual(instrument)
         self._prices: dict[str, Decimal | None] = {}
         self._funding: dict[str, Any] = {}
         self._has_snapshot = False
@@ -58,7 +73,8 @@ class TickerMerge:
         """Merge one frame. BadMessage leaves the state as it was before."""
         data = frame.row("data")
         ts_event_ms = frame.ts_ms("ts")
-        if frame.text_or("type") == "snapshot":
+        is_snapshot = frame.one_of("type", _FRAME_KINDS)
+        if is_snapshot:
             prices: dict[str, Decimal | None] = {}
             funding: dict[str, Any] = {}
         elif self._has_snapshot:
@@ -108,7 +124,8 @@ class TickerMerge:
             return MarketTick(
                 instrument=self.instrument, mark_price=mark, index_price=index,
                 last_price=prices.get("last_price"), bid_price=prices.get("bid_price"),
-                ask_price=prices.get("ask_price"), ts_event_ms=ts_event_ms, ts_seen_ms=ts_seen_ms,
+                ask_price=prices.get("ask_price"), bid_qty=prices.get("bid_qty"),
+                ask_qty=prices.get("ask_qty"), ts_event_ms=ts_event_ms, ts_seen_ms=ts_seen_ms,
             )
         except ValueError as error:
             raise BadMessage(f"$.data: {error}") from error
@@ -119,6 +136,8 @@ class TickerMerge:
         rate, next_ms = funding.get("fundingRate"), funding.get("nextFundingTime")
         interval_h = funding.get("fundingIntervalHour")
         if rate is None:
+            if self._is_perpetual:
+                raise BadMessage(f"$.data.fundingRate: missing for the perpetual {self.instrument}")
             return None  # dated futures have no funding
         if not next_ms or interval_h is None:
             raise BadMessage(f"$.data: a funding rate of {self.instrument} without its schedule")
@@ -188,6 +207,7 @@ def parse_instrument(
     """instruments-info: steps and limits. `fees` = (taker, maker), as fractions of value."""
     lot, price = row.row("lotSizeFilter"), row.row("priceFilter")
     is_spot = category == "spot"
+    post_only = "postOnlyMaxLimitOrderSize" if is_spot else "postOnlyMaxOrderQty"
     return Instrument(
         instrument=f"{category}:{row.name('symbol')}",
         settlement=Settlement(category),
@@ -197,14 +217,31 @@ def parse_instrument(
         tick_size=price.decimal("tickSize"),
         lot_size=lot.decimal("basePrecision" if is_spot else "qtyStep"),
         qty_min=lot.decimal("minOrderQty"),
-        qty_max=(lot.maybe("maxLimitOrderQty") if is_spot else None) or lot.maybe("maxOrderQty"),
-        qty_market_max=lot.maybe("maxMarketOrderQty" if is_spot else "maxMktOrderQty"),
-        notional_min=lot.maybe("minOrderAmt" if is_spot else "minNotionalValue"),
+        qty_max=_either(lot, "maxLimitOrderQty", "maxOrderQty") if is_spot
+        else lot.decimal("maxOrderQty"),
+        qty_market_max=_either(lot, "maxMarketOrderQty", "maxOrderQty") if is_spot
+        else lot.decimal("maxMktOrderQty"),
+        qty_post_only_max=lot.maybe(post_only),
+        price_limit_ratio=_price_limit(row),
+        notional_min=lot.decimal("minOrderAmt") if is_spot else lot.given("minNotionalValue"),
         taker_fee=fees[0],
         maker_fee=fees[1],
         tiers=tiers,
         ts_seen_ms=ts_seen_ms,
     )
+
+
+def _price_limit(row: Row) -> Decimal | None:
+    """`priceLimitRatioX` as a fraction; None = the venue states none."""
+    if "riskParameters" not in row:
+        return None
+    ratio = row.row("riskParameters").maybe("priceLimitRatioX")
+    return ratio or None
+
+
+def _either(row: Row, name: str, older: str) -> Decimal:
+    """A limit under its name, or under the one it had before."""
+    return row.decimal(name if name in row else older)
 
 
 def parse_fees(row: Row) -> tuple[Decimal, Decimal]:
@@ -219,7 +256,7 @@ def _tiers_of(rows: list[Row], low: str, high: str) -> tuple[CollateralTier, ...
     tiers = sorted(
         (
             CollateralTier(
-                qty_min=row.decimal(low), qty_max=row.maybe(high),
+                qty_min=row.decimal(low), qty_max=row.given(high),
                 ratio=row.decimal("collateralRatio"),
             )
             for row in rows

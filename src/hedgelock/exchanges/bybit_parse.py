@@ -39,7 +39,19 @@ ORDER_STATUSES = {
 }
 POSITION_STATUSES = {"Normal": "Normal", "Liq": "Liq", "Adl": "Adl"}
 CATEGORIES = {"linear": "linear", "inverse": "inverse", "spot": "spot", "option": "option"}
+LAST_DIGIT = Decimal("0.00000001")
+"""Bybit rounds each figure of a coin by itself."""
+EXEC_TYPES = frozenset(
+    {
+        "Trade", "AdlTrade", "Funding", "BustTrade", "Delivery", "Settle", "BlockTrade",
+        "MovePosition", "FutureSpread", "CorporateAction",
+    }
+)
+"""What moved a position or its cash; another one could mean anything, and is refused."""
+COLLATERAL_STATES = frozenset({"0", "1", "2"})
 COLLATERAL_STATE_UNKNOWN = -1
+SPOT_QUOTES = ("USDT", "USDC", "USDE", "USD1", "EUR", "BRL", "PLN", "TRY", "DAI", "BTC", "ETH", "SOL")
+"""Coins in which Bybit's spot markets quote, the longest match of a symbol's end wins."""
 _ADL_RANK_MAX = 5
 _QUIET_TEXTS = frozenset({"", "EC_NoError", "UNKNOWN"})
 
@@ -58,6 +70,19 @@ class Seen(NamedTuple):
     account: str
     ts_event_ms: int
     ts_seen_ms: int
+
+
+def spot_fee_coin(symbol: str, side: Side, fee: Decimal) -> str:
+    """The coin of a spot fee where the row does not name it: what the trade brought in.
+
+    A rebate (fee < 0) comes in the other coin. "" when the symbol does not tell its quote.
+
+    >>> spot_fee_coin("BTCUSDT", Side.BUY, Decimal("0.001")), spot_fee_coin("ETHBTC", Side.SELL, ZERO)
+    ('BTC', 'BTC')
+    """
+    quote = next((coin for coin in SPOT_QUOTES if symbol.endswith(coin) and symbol != coin), "")
+    base = symbol.removesuffix(quote) if quote else ""
+    return base if (side is Side.BUY) is (fee >= 0) else quote
 
 
 def settle_coin(category: str, symbol: str) -> str:
@@ -85,15 +110,29 @@ def parse_coin(row: Row) -> CoinBalance:
 
     So `wallet_qty + upl` is the venue's `equity` of the coin (without options).
     """
+    upl = row.decimal("unrealisedPnl")
     return CoinBalance(
         coin=row.name("coin"),
-        wallet_qty=row.decimal("walletBalance") - (row.maybe("spotBorrow") or ZERO),
+        wallet_qty=_net_of_borrowing(row, upl),
         borrowed_qty=row.decimal("borrowAmount"),
         accrued_interest=row.decimal("accruedInterest"),
-        upl=row.decimal("unrealisedPnl"),
+        upl=upl,
         locked_qty=row.decimal("locked"),
         is_collateral=row.flag("marginCollateral") and row.flag("collateralSwitch"),
     )
+
+
+def _net_of_borrowing(row: Row, upl: Decimal) -> Decimal:
+    """walletBalance − spotBorrow. Before spotBorrow existed walletBalance was net already.
+
+    Then `equity` must bear it out: a field that vanished would overstate what is there.
+    """
+    wallet = row.decimal("walletBalance")
+    if "spotBorrow" in row:
+        return wallet - row.decimal("spotBorrow")
+    if abs(wallet + upl - row.decimal("equity")) > LAST_DIGIT:
+        raise row.bad("spotBorrow", "missing, and equity is not walletBalance + unrealisedPnl")
+    return wallet
 
 
 @strict
@@ -127,8 +166,8 @@ def parse_debt(row: Row) -> LoanDebt:
     The hourly rate is the flexible part's; a loan with flexible debt must state it.
     """
     flexible = row.decimal("flexibleTotalDebt")
-    fixed = row.maybe("fixedTotalDebt") or ZERO
-    rate = row.maybe("flexibleHourlyInterestRate")
+    fixed = row.decimal("fixedTotalDebt")
+    rate = row.given("flexibleHourlyInterestRate")
     if rate is None:
         if flexible:
             raise row.bad("flexibleHourlyInterestRate", "missing for a flexible debt")
@@ -143,10 +182,9 @@ def parse_loan_collateral(row: Row) -> LoanCollateral:
 
 
 def parse_collateral_state(result: Row) -> int:
-    """`colRes`: 0, 1 or 2; −1 = the venue did not say, which is not the same as 0."""
-    if result.text_or("colRes") == "":
-        return COLLATERAL_STATE_UNKNOWN
-    return result.integer("colRes")
+    """`colRes`: 0, 1 or 2; −1 = it did not say, or what nobody knows: neither is the same as 0."""
+    state = result.text_or("colRes")
+    return int(state) if state in COLLATERAL_STATES else COLLATERAL_STATE_UNKNOWN
 
 
 # ---------------------------------------------------------------- positions
@@ -169,14 +207,14 @@ def parse_position(row: Row, *, category: str) -> Position | None:
     rank = row.integer("adlRankIndicator")
     if not 0 <= rank <= _ADL_RANK_MAX:
         raise row.bad("adlRankIndicator", f"not a rank: {rank}")
-    liquidation = row.maybe("liqPrice")
+    liquidation = row.given("liqPrice")
     return Position(
         instrument=f"{category}:{row.name('symbol')}",
         position_qty=row.one_of("side", SIDES).sign * size if size else ZERO,
         entry_price=row.decimal(entry_name) if size else ZERO,
         upl=row.decimal("unrealisedPnl") if size else ZERO,
         liquidation_price=liquidation if size and liquidation else None,
-        leverage=row.maybe("leverage"),
+        leverage=row.given("leverage"),
         status=row.one_of("positionStatus", POSITION_STATUSES) if size else "Normal",
         adl_rank=rank,
         seq=row.integer("seq"),
@@ -188,7 +226,10 @@ def parse_position(row: Row, *, category: str) -> Position | None:
 
 @strict
 def parse_order(row: Row, *, category: str, seen: Seen) -> OrderReport:
-    """One order row. Filled is `cumExecQty`: `leavesQty` becomes 0 on a cancel."""
+    """One order row. Filled is `cumExecQty`: `leavesQty` becomes 0 on a cancel.
+
+    `qty` is as the venue states it: quote coins for a spot market order by value, which we never send.
+    """
     filled, qty = row.decimal("cumExecQty"), row.decimal("qty")
     reasons = (row.text_or("rejectReason"), row.text_or("cancelType"))
     return OrderReport(
@@ -206,6 +247,7 @@ def parse_order(row: Row, *, category: str, seen: Seen) -> OrderReport:
         created_ts_ms=row.ts_ms("createdTime"),
         ts_event_ms=row.ts_ms("updatedTime"),
         ts_seen_ms=seen.ts_seen_ms,
+        price=row.given("price") or None,
     )
 
 
@@ -218,7 +260,8 @@ def parse_execution(
     Realised profit: `execPnl`, or `pnl` where the row has none (REST), or 0 for a fill that closed
     nothing; anything else is an error, not a zero.
     """
-    symbol = row.name("symbol")
+    symbol, side, fee = row.name("symbol"), row.one_of("side", SIDES), row.decimal("execFee")
+    exec_type = row.one_of("execType", {name: name for name in EXEC_TYPES})
     realised = row.maybe("execPnl")
     if realised is None:
         realised = pnl
@@ -227,20 +270,22 @@ def parse_execution(
             raise row.bad("execPnl", "missing for a fill that closed something")
         realised = ZERO
     fee_coin = row.text_or("feeCurrency") or settle_coin(category, symbol)
+    if category == "spot" and not fee_coin:
+        fee_coin = spot_fee_coin(symbol, side, fee)
     if not fee_coin:
         raise row.bad("feeCurrency", "empty, and the symbol does not tell")
     return ExecutionReport(
         account=seen.account,
         client_order_id=row.text("orderLinkId"),
         venue_order_id=row.name("orderId"),
-        exec_type=row.name("execType"),
+        exec_type=exec_type,
         fill=Fill(
             exec_id=row.name("execId"),
             instrument=f"{category}:{symbol}",
-            side=row.one_of("side", SIDES),
+            side=side,
             qty=row.decimal("execQty"),
             price=row.decimal("execPrice"),
-            fee=row.decimal("execFee"),
+            fee=fee,
             fee_coin=fee_coin,
             pnl=realised,
             is_maker=row.flag("isMaker"),
@@ -256,24 +301,27 @@ def parse_execution(
 
 @strict
 def parse_ledger_line(row: Row, *, seen: Seen) -> LedgerLine:
-    """One line of the transaction log. `funding` is `""` on lines that carry none."""
-    symbol, category = row.text_or("symbol"), row.text_or("category")
+    """One line of the transaction log. Numbers are `""` on lines that carry none of the kind.
+
+    A `""` that hides something shows in `ledger_gap`; a field that vanished is an error.
+    """
+    symbol, category = row.text("symbol"), row.text("category")
     return LedgerLine(
         account=seen.account,
         line_id=row.name("id"),
         line_type=row.name("type"),
         coin=row.name("currency"),
         instrument=f"{category}:{symbol}" if symbol else "",
-        side=row.text_or("side"),
-        qty=row.maybe("qty") or ZERO,
-        price=row.maybe("tradePrice"),
+        side=row.text("side"),
+        qty=row.given("qty") or ZERO,
+        price=row.given("tradePrice"),
         cash_flow=row.decimal("cashFlow"),
-        funding=row.maybe("funding") or ZERO,
-        fee=row.maybe("fee") or ZERO,
+        funding=row.given("funding") or ZERO,
+        fee=row.given("fee") or ZERO,
         change=row.decimal("change"),
         balance=row.decimal("cashBalance"),
-        client_order_id=row.text_or("orderLinkId"),
-        trade_id=row.text_or("tradeId"),
+        client_order_id=row.text("orderLinkId"),
+        trade_id=row.text("tradeId"),
         ts_event_ms=row.ts_ms("transactionTime"),
         ts_seen_ms=seen.ts_seen_ms,
     )

@@ -59,6 +59,10 @@ class BybitSettings(NamedTuple):
     check_key: bool = True
     """Read the key's permissions; off only where the venue has no such endpoint (demo)."""
     refuse_withdrawal_keys: bool = True
+    offset_max_ms: int | None = None
+    """`connect` refuses when the clocks are further apart; None = only told of."""
+    dcp_window_s: int = 0
+    """Arm disconnected-cancel-all with this window where the account allows it; 0 = leave it alone."""
     socket: SocketPolicy = SocketPolicy()
 
 
@@ -189,9 +193,9 @@ class BybitReads:
             account=self.account,
             coins=coins,
             withdrawable=bybit_parse.parse_withdrawable(allowed.result),
-            margin_balance=rows[0].maybe("totalMarginBalance"),
-            maintenance_margin=rows[0].maybe("totalMaintenanceMargin"),
-            margin_ratio=rows[0].maybe("accountMMRate"),
+            margin_balance=rows[0].given("totalMarginBalance"),
+            maintenance_margin=rows[0].given("totalMaintenanceMargin"),
+            margin_ratio=rows[0].given("accountMMRate"),
             ts_requested_ms=ts_requested_ms,
             ts_event_ms=wallet.ts_event_ms,
             ts_seen_ms=max(wallet.ts_seen_ms, allowed.ts_seen_ms),
@@ -264,7 +268,7 @@ class BybitReads:
             collateral=tuple(
                 bybit_parse.parse_loan_collateral(r) for r in answer.result.rows("collateralList")
             ),
-            ltv=answer.result.maybe("ltv"),
+            ltv=answer.result.given("ltv"),
             collateral_state=bybit_parse.parse_collateral_state(answer.result),
             ts_requested_ms=answer.ts_requested_ms, ts_event_ms=answer.ts_event_ms,
             ts_seen_ms=answer.ts_seen_ms,

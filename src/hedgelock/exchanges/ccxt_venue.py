@@ -24,22 +24,33 @@ from hedgelock.errors import (
     VenueForbidden,
     VenueRefused,
 )
+from hedgelock.exchanges.address import STAND_OFF_MS, Address, Guard
 from hedgelock.exchanges.fields import Row, decode_json
+from hedgelock.exchanges.pace import Paces
 from hedgelock.exchanges.transport import HttpAnswer, Transport, TransportFailed
 from hedgelock.ports import Clock
 
 CLOCK_SAMPLES = 5
 STAMP_SAFETY_MS = 100
 """Requests are stamped this much earlier: 1 s ahead is refused, 5 s behind is not."""
+OFFSET_ABSURD_MS = 86_400_000
+"""A day: whatever says so is no clock, and must not stamp requests."""
 REQUEST_TIMEOUT_S = 5.0
 RECV_WINDOW_MS = 2_000
 """A request that takes longer is refused: "not there" must soon be final, for a loan action that was
 in doubt is repeated then (ExecutionPolicy.query_after_ms is no shorter)."""
 
 LOGIN_LIFE_MS = 10_000
-BAN_MS = 600_000
-"""HTTP 403 for too many requests per IP lasts ten minutes, and longer for those who go on."""
+RESET_MAX_MS = 600_000
+"""A reset further away than this is no schedule."""
+WAIT_MAX_MS = 5_000
+"""A read waits this long for room; then, and for what moves money at once, the venue is busy."""
 BUSY_DELAY_MS = 1_000
+
+STAND_OFF_TEXT = (
+    "this network address asked too often (HTTP 403) and stands off; sockets go on, orders over the"
+    " trade socket too"
+)
 
 OnLimits = Callable[[str, int, int, int], None]
 """(endpoint as `order/create`, limit, remaining, reset in ms of *our* clock), after every answer."""
@@ -120,7 +131,10 @@ class CcxtVenue:
     def __init__(
         self, venue: str, credentials: Credentials, *, base_url: str, dialect: Dialect,
         transport: Transport, clock: Clock, on_limits: OnLimits | None = None,
+        guard: Guard | None = None,
     ) -> None:
+        """`guard`: shared with every other user of the address and of the key."""
+        self._guard = guard or Guard(Address(base_url, clock), Paces())
         self._ccxt = ccxt_class(venue)(
             {
                 "apiKey": credentials.api_key, "secret": credentials.api_secret,
@@ -135,8 +149,8 @@ class CcxtVenue:
         self._transport = transport
         self._clock = clock
         self._on_limits = on_limits
-        self._banned_until_ms = 0.0
         self._resync = asyncio.Lock()
+        self._resyncing: asyncio.Task[Any] | None = None
         self._synced_at_ms = -1e18
         self.offset_ms = 0
         """Venue clock minus ours."""
@@ -174,8 +188,7 @@ class CcxtVenue:
         signed: bool = True,
     ) -> Answer:
         """One request, sent once. Raises VenueError: OutcomeUnknown means it may have happened."""
-        if self._clock.monotonic_ms() < self._banned_until_ms:
-            raise self._busy("the venue banned this IP for a while", "http-403", BAN_MS)
+        await self._admit(method, path)
         signed_request = self._sign(method, path, dict(params or {}), signed=signed)
         ts_requested_ms = self._clock.now_ms()
         body = signed_request["body"]
@@ -198,6 +211,25 @@ class CcxtVenue:
             event_ms = (ts_requested_ms + ts_seen_ms) // 2 + self.offset_ms
         return Answer(result, ts_requested_ms, event_ms, ts_seen_ms)
 
+    async def _admit(self, method: str, path: str) -> None:
+        """Wait for room in the key's and the address's windows. VenueBusy = not sent."""
+        guard, is_urgent = self._guard, method != "GET"
+        endpoint = path.removeprefix("/v5/")
+        takes: tuple[Callable[[], float], ...] = (
+            guard.address.stand_off_ms,
+            lambda: guard.paces.take(method, endpoint, self._clock.monotonic_ms()),
+            lambda: guard.address.take(is_urgent=is_urgent),
+        )
+        waited_ms = 0.0
+        for take in takes:
+            while wait_ms := take():
+                if left_ms := guard.address.stand_off_ms():
+                    raise self._busy(STAND_OFF_TEXT, "http-403", int(left_ms))
+                waited_ms += wait_ms
+                if is_urgent or waited_ms > WAIT_MAX_MS:
+                    raise self._busy(f"no room for {endpoint}", "paced", int(wait_ms) + 1)
+                await asyncio.sleep(wait_ms / 1000)
+
     def _sign(
         self, method: str, path: str, params: dict[str, Any], *, signed: bool
     ) -> dict[str, Any]:
@@ -209,14 +241,17 @@ class CcxtVenue:
 
     def note_limits(self, path: str, headers: Mapping[str, str]) -> None:
         """Tell what an answer says about the limits of `path`; header names in lower case."""
-        if self._on_limits is None:
-            return
         limits = self._dialect.limits(headers)
-        if limits is not None:
-            limit, remaining, reset_ms = limits
-            self._on_limits(
-                path.removeprefix("/v5/"), limit, remaining, reset_ms - self.offset_ms
-            )
+        if limits is None:
+            return
+        limit, remaining, reset_ms = limits
+        endpoint, reset_ms = path.removeprefix("/v5/"), reset_ms - self.offset_ms
+        self._guard.paces.correct(
+            endpoint, (limit, remaining, reset_ms - self._clock.now_ms()),
+            self._clock.monotonic_ms(),
+        )
+        if self._on_limits is not None:
+            self._on_limits(endpoint, limit, remaining, reset_ms)
 
     async def _read(self, answer: HttpAnswer) -> Row:
         status = answer.status
@@ -259,8 +294,8 @@ class CcxtVenue:
         text = _excerpt(answer.body)
         if "country" in text or "region" in text:
             return VenueForbidden(f"refused for this location: {text}", code="http-403")
-        self._banned_until_ms = self._clock.monotonic_ms() + BAN_MS
-        return self._busy(f"too many requests from this IP: {text}", "http-403", BAN_MS)
+        self._guard.address.ban()
+        return self._busy(f"too many requests from this IP: {text}", "http-403", STAND_OFF_MS)
 
     def _busy(self, text: str, code: str, delay_ms: int) -> VenueBusy:
         retry_at_ms = self._clock.now_ms() + self.offset_ms + delay_ms
@@ -275,7 +310,7 @@ class CcxtVenue:
             limits = self._dialect.limits(headers)
             reset_ms = limits[2] if limits else 0
             # A reset in the past, or far away, is no schedule.
-            near = venue_ms < reset_ms <= venue_ms + BAN_MS
+            near = venue_ms < reset_ms <= venue_ms + RESET_MAX_MS
             retry_at_ms = reset_ms if near else venue_ms + BUSY_DELAY_MS
         return VenueBusy(refusal.text, code=refusal.code, retry_at_ms=retry_at_ms)
 
@@ -286,23 +321,34 @@ class CcxtVenue:
         offsets = []
         for _ in range(samples):
             before_ms = self._clock.now_ms()
-            venue_ms = await self._dialect.venue_ms(self)
+            try:
+                venue_ms = await self._dialect.venue_ms(self)
+            except BadMessage as error:
+                raise OutcomeUnknown(f"unreadable answer: {error}", code="unreadable") from error
             after_ms = self._clock.now_ms()
-            offsets.append(venue_ms - (before_ms + after_ms) // 2)
+            offset_ms = venue_ms - (before_ms + after_ms) // 2
+            if abs(offset_ms) > OFFSET_ABSURD_MS:
+                raise VenueError(f"its clock is {offset_ms} ms from ours: not believed", code="clock")
+            offsets.append(offset_ms)
         self.offset_ms = sorted(offsets)[len(offsets) // 2]
         self._synced_at_ms = self._clock.monotonic_ms()
         return self.offset_ms
 
     async def resync(self) -> None:
         """Measure the clock anew after a refused timestamp; many refusals measure once."""
+        if self._resyncing is asyncio.current_task():
+            return  # the request for the time itself was refused for its timestamp
         asked_ms = self._clock.monotonic_ms()
         async with self._resync:
             if self._synced_at_ms >= asked_ms:
                 return
+            self._resyncing = asyncio.current_task()
             try:
                 await self.sync_clock(samples=3)
             except VenueError:
                 return  # the refusal that brought us here is what the caller must hear
+            finally:
+                self._resyncing = None
 
     async def close(self) -> None:
         """ccxt holds no connection of its own; the transport belongs to whoever made it."""

@@ -118,6 +118,15 @@ class Row:
         except ValueError as error:
             raise self.bad(name, str(error)[:200]) from error
 
+    def given(self, name: str) -> Decimal | None:
+        """A number that must be stated; None where the venue states "" (not applicable).
+
+        Unlike `maybe`, a field that vanished is an error: it would be taken for "not applicable".
+        """
+        if self._take(name) is None:
+            raise self.bad(name, "null")
+        return self.maybe(name)
+
     def integer(self, name: str) -> int:
         """A whole number, as JSON number or as text."""
         value = self._take(name)
@@ -127,7 +136,8 @@ class Row:
             return value
         if isinstance(value, str) and len(value) <= _INT_DIGITS_MAX:
             digits = value[1:] if value[:1] == "-" else value
-            if digits.isascii() and digits.isdigit():
+            # "-0" and "007" are no venue's numbers: a retCode of "-0" must not pass for success.
+            if digits.isascii() and digits.isdigit() and str(int(value)) == value:
                 return int(value)
         raise self.bad(name, f"expected a whole number, got {_shown(value)}")
 
@@ -154,10 +164,8 @@ class Row:
         return rows_of(self._take(name), f"{self.path}.{name}")
 
     def texts(self, name: str) -> list[str]:
-        """A list of strings; missing or null = none."""
-        value = self._values.get(name)
-        if value is None:
-            return []
+        """A list of strings."""
+        value = self._take(name)
         if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
             raise self.bad(name, f"expected a list of texts, got {_shown(value)}")
         return value

@@ -12,9 +12,10 @@ import msgspec
 from hedgelock import app
 from hedgelock.bus import codec
 from hedgelock.domain.account import AccountView
-from hedgelock.domain.execution_memory import ExecutionMemory
+from hedgelock.domain.execution_memory import ExecutionMemory, OrderIntent
 from hedgelock.domain.hedge_memory import HedgeMemory
 from hedgelock.domain.hedge_scene import situation
+from hedgelock.domain.order import OrderStatus
 from hedgelock.domain.risk import Confidence, RiskAssessment, RiskState
 from hedgelock.domain.safety import SafetyMode
 from hedgelock.domain.situation import HedgeReason
@@ -173,6 +174,12 @@ def _replay(world: World, _books: Books) -> Iterable[str]:
 # ---------------------------------------------------------------- how it stands
 
 
+def rests_as_stop(order: OrderIntent) -> bool:
+    """The protective stop: it stays at the exchange, known to be there, until it is moved."""
+    is_known = bool(order.attempts) and order.attempts[-1].status is OrderStatus.NEW
+    return order.intent.trigger_price is not None and is_known
+
+
 def _settled(world: World, _books: Books) -> Iterable[str]:
     executor = state_of(world, "trade-executor", ExecutionMemory)
     hedger = state_of(world, "hedger", HedgeMemory)
@@ -180,7 +187,7 @@ def _settled(world: World, _books: Books) -> Iterable[str]:
         yield "executor or hedger has no state"
         return
     for order in executor.orders.values():
-        if not order.is_terminal:
+        if not order.is_terminal and not rests_as_stop(order):
             yield f"order intent {order.intent.intent_id} is open"
     for action in executor.actions.values():
         if not action.is_terminal:

@@ -57,7 +57,7 @@ def read_books(bus: Bus) -> Books:
         body = codec.decode(record.value).body
         if isinstance(body, OrderConfirmation):
             books.order_ends.setdefault(body.intent_id, []).append(body)
-        else:
+        elif isinstance(body, TreasuryConfirmation):
             books.action_ends[body.intent_id] = body
     return books
 
@@ -93,7 +93,7 @@ def _audit_intent(books: Books, last: OrderConfirmation, filled: Decimal) -> lis
     if order is None:
         return [f"{intent} was confirmed and never decided"]
     found = []
-    if not last.is_terminal:
+    if not (last.is_terminal or last.is_stop):
         found.append(f"{intent} never ended: {last.status.value}")
     if filled > order.qty:
         found.append(f"{intent} wanted {order.qty} and was filled {filled}")

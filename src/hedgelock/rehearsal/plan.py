@@ -12,7 +12,8 @@ import msgspec
 
 from hedgelock.simulator.drawn import drawn as drawn_faults
 from hedgelock.simulator.fault_kinds import Fault, Match
-from hedgelock.simulator.scenarios import Path, Scenario, script
+from hedgelock.simulator.paths import Path
+from hedgelock.simulator.scenarios import Scenario, script
 
 PRICE = 60_000.0
 LENGTH_S = 60.0

@@ -18,7 +18,7 @@ from hedgelock.domain.execution_memory import ExecutionMemory
 from hedgelock.domain.hedge_memory import HedgeMemory, is_settled
 from hedgelock.domain.money import trap_floats
 from hedgelock.domain.risk import Confidence
-from hedgelock.rehearsal.auditor import Finding, Rule, audit, is_excused, state_of
+from hedgelock.rehearsal.auditor import Finding, Rule, audit, is_excused, rests_as_stop, state_of
 from hedgelock.rehearsal.loop import VirtualLoop
 from hedgelock.rehearsal.plan import Kill, Plan, drawn
 from hedgelock.rehearsal.world import World, settings_of
@@ -160,7 +160,7 @@ def _is_quiet(world: World) -> bool:
         return False
     if hedger.risk is None or hedger.risk.confidence is not Confidence.FRESH:
         return False
-    orders_over = all(order.is_terminal for order in executor.orders.values())
+    orders_over = all(o.is_terminal or rests_as_stop(o) for o in executor.orders.values())
     return orders_over and all(action.is_terminal for action in executor.actions.values())
 
 

@@ -23,6 +23,7 @@ from hedgelock.domain.message import Message
 from hedgelock.domain.registry import Quarantined
 from hedgelock.errors import BusError, VenueError, VenueForbidden
 from hedgelock.ports import Clock, Exchange, Outgoing, Publisher
+from hedgelock.services import clock_watch
 from hedgelock.services.ban_watch import BanWatch
 
 _log = structlog.get_logger("collector")
@@ -413,8 +414,9 @@ class Collector:
         while True:
             self._clock_due.clear()
             self.stats.clock_offset_ms = await self._exchange.clock_offset_ms()
+            wait_ms = clock_watch.next_ms(self.stats.clock_offset_ms, self._policy.clock_ms)
             try:
-                async with asyncio.timeout(self._policy.clock_ms / 1000):
+                async with asyncio.timeout(wait_ms / 1000):
                     await self._clock_due.wait()
             except TimeoutError:
                 continue

@@ -19,7 +19,9 @@ import structlog
 from hedgelock.domain.execution import (
     CancelOrder,
     Effect,
+    ListOrders,
     LoanAnswer,
+    OpenOrders,
     OrderAnswer,
     Outcome,
     QueryLoanAction,
@@ -36,6 +38,13 @@ from hedgelock.ports import Clock, Exchange
 
 _log = structlog.get_logger("effects")
 
+NOT_ABLE: Final = frozenset(
+    ["10003", "10004", "10005", "10007", "10009", "10010", "10017", "10024", "10027", "33004"]
+)
+"""Refusals that last until a person acts: key, permission, address, region, a route that is gone.
+
+The engine lives and can do nothing; somebody must be told (field lesson 20).
+"""
 LOCAL: Final = "LOCAL"
 """Code of a refusal that is ours: the effect never left."""
 PERFORM_TIMEOUT_S: Final = 30.0
@@ -82,6 +91,7 @@ _COSTS: Final[dict[type[Message], tuple[Endpoint, int]]] = {
     SendOrder: (Endpoint.ORDER, 1),
     CancelOrder: (Endpoint.ORDER, 1),
     QueryOrder: (Endpoint.READ, 3),
+    ListOrders: (Endpoint.READ, 4),
     SendTransfer: (Endpoint.TRANSFER, 1),
     QueryTransfer: (Endpoint.ASSET_READ, 1),
     SendLoanAction: (Endpoint.LOAN_WRITE, 1),
@@ -154,13 +164,15 @@ def identity_of(effect: Effect) -> str:
     match effect:
         case SendOrder() | QueryOrder() | CancelOrder():
             return effect.client_order_id
+        case ListOrders():
+            return "open orders"
         case _:
             return effect.intent_id
 
 
 def answer_to(
     effect: Effect, outcome: Outcome, *, code: str, text: str, now_ms: int
-) -> OrderAnswer | TransferAnswer | LoanAnswer:
+) -> OrderAnswer | OpenOrders | TransferAnswer | LoanAnswer:
     """An answer of our own, in the kind that the effect calls for."""
     match effect:
         case SendOrder() | QueryOrder() | CancelOrder():
@@ -168,6 +180,10 @@ def answer_to(
                 account=effect.account, client_order_id=effect.client_order_id, outcome=outcome,
                 is_cancel=isinstance(effect, CancelOrder), is_query=is_question(effect),
                 code=code, text=text, ts_seen_ms=now_ms,
+            )
+        case ListOrders():
+            return OpenOrders(
+                account=effect.account, outcome=outcome, text=text, ts_seen_ms=now_ms
             )
         case SendTransfer() | QueryTransfer():
             return TransferAnswer(
@@ -184,7 +200,7 @@ def answer_to(
 
 def is_question(effect: Effect) -> bool:
     """It only asks: nothing can happen by it."""
-    return isinstance(effect, (QueryOrder, QueryTransfer, QueryLoanAction))
+    return isinstance(effect, (QueryOrder, ListOrders, QueryTransfer, QueryLoanAction))
 
 
 def doubt_of(effect: Effect) -> Outcome:
@@ -344,6 +360,10 @@ class EffectRunner:
             event = answer_to(effect, doubt_of(effect), code=LOCAL, text="no answer in time",
                               now_ms=self._clock.now_ms())
         outcome = getattr(event, "outcome", None)
+        code = getattr(event, "code", "")
+        if outcome is Outcome.REFUSED and code in NOT_ABLE:
+            _log.critical("venue_refuses", effect=type(effect).__name__, code=code,
+                          text=getattr(event, "text", ""))
         self._performed(
             type(effect).__name__, outcome.value if isinstance(outcome, Outcome) else "found",
             (self._clock.monotonic_ms() - started_ms) / 1e3,

@@ -21,7 +21,7 @@ from fastapi.responses import JSONResponse
 
 from hedgelock.bus import codec
 from hedgelock.config import Settings
-from hedgelock.domain.order import OrderConfirmation
+from hedgelock.domain.order import ForeignFill, OrderConfirmation
 from hedgelock.domain.safety import OperatorCommand
 from hedgelock.domain.treasury import TreasuryConfirmation
 from hedgelock.errors import BadMessage, BusError, VenueError, VenueForbidden
@@ -263,6 +263,8 @@ class Host:
             else:
                 telemetry.trouble(f"{account} at the exchange", "")
                 _log.info("exchange_connected", account=account)
+                for text in exchange.warnings:
+                    _log.warning("key_warning", account=account, reason=text)
                 return
 
     async def _listen(self, account: str, exchange: Exchange) -> None:
@@ -387,6 +389,8 @@ def _tells_of_money(body: object) -> bool:
     match body:
         case OrderConfirmation():
             return body.is_terminal or bool(body.filled_qty)
+        case ForeignFill():
+            return True
         case TreasuryConfirmation():
             return body.is_terminal or bool(body.moved_amount or body.loan_amount)
     return False

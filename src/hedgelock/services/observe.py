@@ -13,15 +13,16 @@ from hedgelock import __version__
 from hedgelock.bus import codec
 from hedgelock.domain.execution_memory import ExecutionMemory
 from hedgelock.domain.funding import FundingContext, FundingRegime
-from hedgelock.domain.hedging import HedgeDecision
+from hedgelock.domain.hedging import HedgeDecision, PositionDiffers
 from hedgelock.domain.message import Message
-from hedgelock.domain.order import OrderConfirmation, OrderStatus, PlaceOrder
+from hedgelock.domain.order import ForeignFill, OrderConfirmation, OrderStatus, PlaceOrder
 from hedgelock.domain.policy import Policy
 from hedgelock.domain.risk import Confidence, RiskAssessment, RiskState
 from hedgelock.domain.safety import SafetyMode, SafetyState
 from hedgelock.domain.treasury import TreasuryAction, TreasuryConfirmation
 from hedgelock.errors import BusError, Fenced
 from hedgelock.ports import Clock, Exchange
+from hedgelock.services import clock_watch
 from hedgelock.services.collector import Collector
 from hedgelock.services.runner import Runner
 from hedgelock.services.service import Observed
@@ -75,6 +76,7 @@ class CollectorSource:
         """Bring the metrics up to the collector's own totals."""
         stats = self._collector.stats
         metrics.clock_offset_seconds.set(Decimal(stats.clock_offset_ms) / 1000)
+        metrics.clock_is_off.set(int(clock_watch.is_off(stats.clock_offset_ms)))
         for topic, total in stats.published.items():
             metrics.outputs_total.inc(self._since("published", topic, total), topic=topic)
         for name, total in stats.failures.items():
@@ -312,6 +314,19 @@ def _show_order_end(to: Telemetry, envelope: codec.Envelope) -> None:
            qty=body.qty, filled=body.filled_qty, text=body.text)
 
 
+def _show_foreign(to: Telemetry, envelope: codec.Envelope) -> None:
+    body: ForeignFill = envelope.body
+    to.say("not_ours", envelope, account=body.account, cause=body.cause.value,
+           exec_type=body.exec_type, side=body.fill.side.value, qty=body.fill.qty,
+           instrument=body.fill.instrument, price=body.fill.price)
+
+
+def _show_difference(to: Telemetry, envelope: codec.Envelope) -> None:
+    body: PositionDiffers = envelope.body
+    to.say("position_differs", envelope, account=body.account, instrument=body.instrument,
+           reason=body.reason.value, expected=body.expected_qty, found=body.found_qty)
+
+
 def _show_treasury_end(to: Telemetry, envelope: codec.Envelope) -> None:
     body: TreasuryConfirmation = envelope.body
     if not body.is_terminal:
@@ -343,6 +358,8 @@ _SHOW: dict[type[Message], Callable[[Telemetry, codec.Envelope], None]] = {
     PlaceOrder: _show_order,
     TreasuryAction: _show_treasury,
     OrderConfirmation: _show_order_end,
+    ForeignFill: _show_foreign,
+    PositionDiffers: _show_difference,
     TreasuryConfirmation: _show_treasury_end,
     SafetyState: _show_safety,
     Policy: _show_policy,

@@ -21,8 +21,8 @@ from hedgelock.services.service import Emitted, Service
 
 SERVICE: Service[execution.ExecutionMemory] = Service(
     name="trade-executor",
-    inputs=("hedge_trades", "treasury_actions"),
-    tables=("safety_state", "policies", "instruments"),
+    inputs=("hedge_trades", "treasury_actions", "account_raw"),
+    tables=("safety_state", "policies", "instruments", "market_data", "funding_context"),
     step=execution.step,
     initial=lambda _account: execution.ExecutionMemory(),
     state_type=execution.ExecutionMemory,

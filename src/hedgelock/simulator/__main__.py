@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 
-from hedgelock.config import load
+from hedgelock.config import Mode, load
 from hedgelock.errors import ConfigError
 from hedgelock.simulator import server
 from hedgelock.telemetry import log
@@ -16,7 +16,8 @@ from hedgelock.telemetry import log
 def main() -> int:
     """Serve the configured scenario until SIGTERM; 2 when the configuration or port is wrong."""
     try:
-        sim = load().sim
+        settings = load()
+        sim = settings.sim
     except ConfigError as error:
         sys.stderr.write(f"{error}\n")
         return 2
@@ -29,6 +30,7 @@ def main() -> int:
             wait=True,
             seed=sim.seed,
             host=sim.host,
+            live=settings.trading_mode is Mode.PAPER,
         )
     except ConfigError as error:
         sys.stderr.write(f"{error}\n")

@@ -230,21 +230,22 @@ def set_auto_repay(x: Exchange, a: Account, params: Params) -> Row:
     if named:
         borrowing.need_borrowable(x, named)
     coins = [named] if named else x.coins
-    idle = not any(m == "1" for m in a.auto_repay.values())
     a.auto_repay |= dict.fromkeys(coins, mode)
-    if idle and mode == "1":
+    if mode == "1" and not a.auto_repay_due:
         _repay_at_half_hours(x, a)
     return {"data": [{"currency": c, "autoRepayMode": mode} for c in coins]}
 
 
 def _repay_at_half_hours(x: Exchange, a: Account) -> None:
     def due() -> None:
+        a.auto_repay_due = False
         chosen = [c for c, mode in a.auto_repay.items() if mode == "1"]
         for coin in chosen:
             borrowing.settle(x, a, coin, borrowing.repayable(x, a, coin))
         if chosen:
             _repay_at_half_hours(x, a)
 
+    a.auto_repay_due = True
     x.later(HALF_HOUR_MS - x.now_ms % HALF_HOUR_MS, due)
 
 

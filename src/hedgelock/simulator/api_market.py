@@ -59,10 +59,11 @@ def server_time(x: Exchange, params: Params) -> Row:
 
 def instruments(x: Exchange, params: Params) -> Row:
     """GET market/instruments-info."""
-    hours = x.scenario.funding_interval_h
     rows = []
     if optional(params, "status") in {"", "Trading"}:
-        rows = [instrument_row(c, interval_h=hours) for c in listed(x, params)]
+        for c in listed(x, params):
+            clock = x.market.lines[c.key].clock
+            rows.append(instrument_row(c, interval_h=clock.interval_h, funding_cap=clock.cap))
     cursor = ""
     if category(params) != "spot":  # which ignores limit and cursor
         rows, cursor = forward(rows, params, size=limit(params, default=500, most=1000))
@@ -90,13 +91,14 @@ def ticker_row(x: Exchange, c: Contract) -> Row:
         return row
     interest = open_interest(x, c)
     worth = c.value(interest, quote.mark)
+    clock = x.market.lines[c.key].clock
     return row | {
         "openInterest": text(interest), "openInterestValue": text(worth.quantize(EIGHT)),
         "singleOpenInterest": text(interest / 2),
         "singleOpenInterestValue": text((worth / 2).quantize(EIGHT)),
-        "fundingRate": text(x.market.rates[c.base]),
-        "nextFundingTime": str(x.market.next_settlement_ms(x.now_ms)),
-        "fundingIntervalHour": str(x.scenario.funding_interval_h), "fundingCap": "0.005",
+        "fundingRate": text(x.market.rate(c.key, x.now_ms)),
+        "nextFundingTime": str(x.market.next_settlement_ms(x.now_ms, c.key)),
+        "fundingIntervalHour": str(clock.interval_h), "fundingCap": text(clock.cap),
         "predictedDeliveryPrice": "", "basisRate": "", "basis": "", "basisRateYear": "",
         "deliveryFeeRate": "", "deliveryTime": "0", "preOpenPrice": "", "preQty": "",
         "curPreListingPhase": "",
@@ -116,10 +118,9 @@ def funding_history(x: Exchange, params: Params) -> Row:
         raise Refused(10001, "params error: endTime is required with startTime")
     rows = [
         {
-            "symbol": c.symbol, "fundingRate": text(rates[c.base]),
-            "fundingRateTimestamp": str(at_ms),
+            "symbol": c.symbol, "fundingRate": text(rate), "fundingRateTimestamp": str(at_ms),
         }
-        for at_ms, rates in reversed(x.market.settled)
+        for at_ms, rate in reversed(x.market.lines[c.key].clock.history)
         if start <= at_ms <= end
     ]  # fmt: skip
     return {"category": c.category, "list": rows[: limit(params, default=200, most=200)]}
@@ -171,25 +172,10 @@ def index_kline(x: Exchange, params: Params) -> Row:
 
 
 def premium_kline(x: Exchange, params: Params) -> Row:
-    """GET market/premium-index-price-kline, linear only: (mark − index) ÷ index."""
-    c = perpetual(x, params)
-    if c.category != "linear":
+    """GET market/premium-index-price-kline, linear only."""
+    if perpetual(x, params).category != "linear":
         raise Refused(10001, "params error: Category is invalid")
-    interval, start, end, count = _span(x, params)
-    marks, indices = (
-        x.market.candles[c.key].window(interval, start_ms=start, end_ms=end, series=series)
-        for series in ("mark", "index")
-    )
-    rows = []
-    for mark, index in zip(reversed(marks[-count:]), reversed(indices[-count:]), strict=True):
-        pairs = zip(
-            (mark.open, mark.high, mark.low, mark.close),
-            (index.open, index.high, index.low, index.close), strict=True,
-        )  # fmt: skip
-        first, *others = ((m / i - 1).quantize(EIGHT) for m, i in pairs)
-        drawn = (first, max(first, *others), min(first, *others), others[-1])
-        rows.append([str(mark.start_ms), *(text(value) for value in drawn)])
-    return {"symbol": c.symbol, "category": c.category, "list": rows}
+    return _klines(x, params, "premium")
 
 
 def book_side(x: Exchange, c: Contract, side: str, depth: int) -> list[list[str]]:

@@ -21,7 +21,6 @@ PERIODS_MS = {
 VOLATILITY_DAYS = ("7", "14", "21", "30", "60", "90", "180", "270")
 VOLATILITY = "0.45"  # options are not simulated: one level for all bases and periods
 VENUES = (("Binance", "0.5"), ("Bybit", "0.3"), ("OKX", "0.2"))
-ADL_THRESHOLD, ADL_RATIO, ADL_STOP_RATIO = "10000", "-0.3", "-0.25"
 PRO_RATES = (("0.00028", "0.0001"), ("0.00025", "0.00005"), ("0.00022", "0.000025"))
 MAKER_REBATES = ("-0.0000075", "-0.000015", "-0.000025")
 
@@ -117,14 +116,10 @@ def adl_alert(x: Exchange, params: Params) -> Row:
     """GET market/adlAlert: how far each contract is from auto-deleveraging."""
     wanted = optional(params, "symbol")
     rows = [
-        {
-            "coin": c.settle, "symbol": c.symbol, "balance": text(pool(x, c.settle)),
-            "maxBalance": "", "insurancePnlRatio": ADL_RATIO, "pnlRatio": "0",
-            "adlTriggerThreshold": ADL_THRESHOLD, "adlStopRatio": ADL_STOP_RATIO,
-        }
+        x.pools.alert(c)
         for c in x.contracts.values()
         if not c.is_spot and wanted in {"", c.symbol}
-    ]  # fmt: skip
+    ]
     return {"updatedTime": str(x.now_ms // 60_000 * 60_000), "list": rows}
 
 

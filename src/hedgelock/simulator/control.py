@@ -9,13 +9,14 @@ from urllib.parse import parse_qs
 
 import msgspec
 
-from hedgelock.simulator import loans
+from hedgelock.simulator import live_feed, loans
 from hedgelock.simulator.fault_kinds import KINDS, Fault
+from hedgelock.simulator.market import Market
 from hedgelock.simulator.money import ZERO, text
 from hedgelock.simulator.request import Reply, Request
 from hedgelock.simulator.rows import order_row
 from hedgelock.simulator.state import Account, Exchange, Row
-from hedgelock.simulator.tables import AccountTable, TermsTable
+from hedgelock.simulator.tables import AccountTable, DeedTable, TermsTable
 from hedgelock.simulator.venue import Venue
 
 if TYPE_CHECKING:
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
 SPEED_MAX = 1000.0
 LOOPBACK = frozenset({"127.0.0.1", "::1"})
 CENT = Decimal("0.000001")
+
+
+class Conflict(Exception):
+    """What this exchange, as it was started, does not do."""
 
 
 class Told(NamedTuple):
@@ -50,6 +55,8 @@ def answer(gateway: Gateway, request: Request, now_ms: int) -> Reply:
         return _json(route(gateway, told))
     except LookupError as error:
         return _json({"error": str(error.args[0])}, status=404)
+    except Conflict as error:
+        return _json({"error": str(error)}, status=409)
     except (ValueError, msgspec.DecodeError) as error:
         return _json({"error": str(error)}, status=400)
 
@@ -74,10 +81,7 @@ def _speed(gateway: Gateway, told: Told) -> Row:
     if not 0 < speed <= SPEED_MAX:
         raise ValueError(f"speed {speed} is not in (0, {SPEED_MAX}]")
     gateway.venue.advance(told.now_ms)
-    market = gateway.venue.exchange.market
-    if market.started_ms is not None:
-        market.started_ms = told.now_ms - round(market.script_ms(told.now_ms) / speed)
-    market.speed = speed
+    gateway.venue.exchange.market.play_at(speed, told.now_ms)
     return state(gateway.venue)
 
 
@@ -100,7 +104,11 @@ def _ticks(gateway: Gateway, told: Told) -> Row:
 
 def _requests(gateway: Gateway, told: Told) -> Row:
     name = told.query.get("account")
-    rows = [row._asdict() for row in gateway.record.served if name in {None, row.account}]
+    rows = [
+        {**row._asdict(), "params": dict(row.params), "link": row.link}
+        for row in gateway.record.served
+        if name in {None, row.account}
+    ]
     return {"requests": rows}
 
 
@@ -131,6 +139,14 @@ def _drop_faults(gateway: Gateway, told: Told) -> Row:
     return _faults(gateway, told)
 
 
+def _add_deed(gateway: Gateway, told: Told) -> Row:
+    """Put a deed on the agenda; `at_s` absent = now."""
+    given = {"at_s": gateway.script_s()} | msgspec.json.decode(told.body, type=dict[str, Any])
+    deed = msgspec.convert(given, DeedTable).deed()
+    gateway.venue.agenda.add(deed)
+    return {"at_s": deed.at_s, "kind": deed.kind}
+
+
 def _add_account(gateway: Gateway, told: Told) -> Row:
     setup = msgspec.json.decode(told.body, type=AccountTable).setup()
     x = gateway.venue.exchange
@@ -147,6 +163,26 @@ def _set_terms(gateway: Gateway, told: Told) -> Row:
     return {"name": account.name, "terms": msgspec.to_builtins(account.terms)}
 
 
+def _wanted(gateway: Gateway, told: Told) -> Row:
+    """The contracts that want a real market's prices."""
+    return {"contracts": list(_live(gateway).contracts)}
+
+
+def _feed(gateway: Gateway, told: Told) -> Row:
+    """Take a real market's prices: all rows, or none when one of them is impossible."""
+    market = _live(gateway)
+    rows = live_feed.parse(told.body, market.contracts)
+    gateway.venue.feed(rows, told.now_ms)
+    return {"fed": len(rows), "waiting": market.started_ms is None}
+
+
+def _live(gateway: Gateway) -> Market:
+    market = gateway.venue.exchange.market
+    if not market.is_live:
+        raise Conflict("this market plays a script; serve it live to feed it")
+    return market
+
+
 Route = Callable[["Gateway", Told], Row]
 ROUTES: dict[tuple[str, str], Route] = {
     ("POST", "/sim/start"): _start,
@@ -155,10 +191,13 @@ ROUTES: dict[tuple[str, str], Route] = {
     ("GET", "/sim/orders"): _orders,
     ("GET", "/sim/ticks"): _ticks,
     ("GET", "/sim/requests"): _requests,
+    ("GET", "/sim/feed"): _wanted,
+    ("POST", "/sim/feed"): _feed,
     ("GET", "/sim/faults"): _faults,
     ("POST", "/sim/faults"): _add_fault,
     ("DELETE", "/sim/faults"): _drop_faults,
     ("GET", "/sim/faults/kinds"): _kinds,
+    ("POST", "/sim/deeds"): _add_deed,
     ("POST", "/sim/accounts"): _add_account,
     ("POST", "/sim/accounts/terms"): _set_terms,
 }
@@ -181,7 +220,7 @@ def state(venue: Venue) -> Row:
         "next_settlement_ms": market.next_settlement_ms(x.now_ms),
         "tick": venue.streams.ticks,
         "index": {base: text(price) for base, price in market.index.items()},
-        "funding_rate": {base: text(rate) for base, rate in market.rates.items()},
+        "funding_rate": {base: text(rate) for base, rate in market.rates(x.now_ms).items()},
         "accounts": {name: account_state(x, a) for name, a in x.accounts.items()},
     }
 

@@ -11,7 +11,10 @@ from hedgelock.simulator.limits import Allowance
 from hedgelock.simulator.state import Account, Refused, Row
 from hedgelock.simulator.venue import Venue
 
-PATHS = {"order.create": "/v5/order/create", "order.cancel": "/v5/order/cancel"}
+PATHS = {
+    f"order.{verb}": f"/v5/order/{verb}"
+    for verb in ("create", "amend", "cancel", "create-batch", "amend-batch", "cancel-batch")
+}
 REQUEST_IDS_MAX = 100_000  # remembered per connection
 
 

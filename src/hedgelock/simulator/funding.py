@@ -6,22 +6,21 @@ from decimal import Decimal
 
 from hedgelock.simulator.instruments import Contract
 from hedgelock.simulator.matching import BUY, SELL
-from hedgelock.simulator.money import HOUSE, ZERO, grain, text
+from hedgelock.simulator.money import HOUSE, grain, text
 from hedgelock.simulator.rows import execution_row, push_position, push_wallet
 from hedgelock.simulator.state import Account, Exchange, Order
 
 
 def settle_funding(x: Exchange, rates: dict[str, Decimal]) -> None:
-    """Exchange funding between every open perpetual position and the house, now.
+    """Exchange funding between every open position of the contracts in `rates` and the house, now.
 
     Positive rate: longs pay. `execFee` is + when paid, the log's `funding` + when received.
     """
     for account in x.accounts.values():
         for key, position in sorted(account.positions.items()):
             contract = x.contracts[key]
-            rate = rates.get(contract.base, ZERO)
-            if position.size:
-                _settle_position(x, account, contract, rate)
+            if position.size and key in rates:
+                _settle_position(x, account, contract, rates[key])
 
 
 def _settle_position(x: Exchange, account: Account, c: Contract, rate: Decimal) -> None:

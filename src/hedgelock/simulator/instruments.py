@@ -171,7 +171,7 @@ def listed(bases: Container[str]) -> dict[str, Contract]:
     return {key: c for key, c in CONTRACTS.items() if c.base in bases}
 
 
-def instrument_row(contract: Contract, *, interval_h: int) -> dict[str, Any]:
+def instrument_row(contract: Contract, *, interval_h: int, funding_cap: Decimal) -> dict[str, Any]:
     """The row of /v5/market/instruments-info."""
     c = contract
     if c.is_spot:
@@ -210,7 +210,7 @@ def instrument_row(contract: Contract, *, interval_h: int) -> dict[str, Any]:
         },
         "unifiedMarginTrade": True, "fundingInterval": interval_h * 60,
         "copyTrading": "none" if c.is_inverse else "both",
-        "upperFundingRate": "0.00375", "lowerFundingRate": "-0.00375",
+        "upperFundingRate": text(funding_cap), "lowerFundingRate": text(-funding_cap),
         "isPreListing": False, "preListingInfo": None,
         "riskParameters": {"priceLimitRatioX": "0.01", "priceLimitRatioY": "0.02"},
         "symbolType": "", "displayName": "", "forbidUplWithdrawal": False,

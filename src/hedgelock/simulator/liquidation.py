@@ -2,68 +2,55 @@
 
 from __future__ import annotations
 
-from decimal import Decimal
-
 from hedgelock.simulator import borrowing
 from hedgelock.simulator.instruments import Contract
-from hedgelock.simulator.matching import BUY, SELL
+from hedgelock.simulator.margin import MarginReport
 from hedgelock.simulator.money import GRAIN, HOUSE, INSURANCE, ZERO, grain
-from hedgelock.simulator.rows import order_row, position_row, push_wallet
-from hedgelock.simulator.state import Account, Exchange, Order
-from hedgelock.simulator.trading import apply, cancel
+from hedgelock.simulator.rows import push_wallet
+from hedgelock.simulator.state import Account, Exchange
+from hedgelock.simulator.takeover import CONVERSION_FEE, bankrupt, close_position, take_over
+from hedgelock.simulator.trading import cancel
 
-LIQUIDATION_STEPS = 4  # a position is taken over in this many parts, until margin suffices
-CONVERSION_FEE = Decimal("0.001")
+LIQUIDATION_PARTS = (4, 3, 2)  # a position is reduced by a quarter of what it was, three times
 
 
-def liquidate_margin(x: Exchange, account: Account) -> bool:
-    """Liquidate a unified pocket whose maintenance margin is not covered; True when it did."""
-    if (
-        not account.positions
-        and not account.owed
-        and all(v >= 0 for v in x.ledger.coins(account.unified).values())
-    ):
-        return False
-    if x.report(account).mm_rate < 1:
-        return False
+def liquidate_margin(x: Exchange, account: Account) -> MarginReport | None:
+    """Liquidate a pocket whose maintenance margin is not covered; the report of any other one.
+
+    Orders are cancelled, coins are converted to repay what is borrowed, positions are reduced in
+    steps at mark, each only while the step before did not suffice. What even that cannot save is
+    taken over at the bankruptcy price, at once where nothing is left at mark.
+    """
+    report = x.report(account)
+    if report.mm_rate < 1:
+        return report
     account.margin_liquidated_ms = x.now_ms
     for order in list(account.open_orders.values()):
         cancel(x, account, order, cancel_type="CancelAllBeforeLiq")
-    if x.report(account).mm_rate >= 1:
-        _convert_to_repay(x, account)
-    for part in range(LIQUIDATION_STEPS, 0, -1):
-        if x.report(account).mm_rate < 1:
+    for part in LIQUIDATION_PARTS:
+        if x.report(account).mm_rate >= 1:
+            _convert_to_repay(x, account)
+        if x.report(account).mm_rate < 1 or bankrupt(x, account):
             break
         for key, position in sorted(account.positions.items()):
             if position.size:
-                _take_over(x, account, x.contracts[key], part)
+                _reduce(x, account, x.contracts[key], part)
     if x.report(account).mm_rate >= 1:
+        take_over(x, account)
         _convert_to_repay(x, account)
         _cover_by_insurance(x, account)
-    return True
+    return None
 
 
-def _take_over(x: Exchange, account: Account, c: Contract, part: int) -> None:
-    """Close 1/part of a position at mark (BustTrade)."""
+def _reduce(x: Exchange, account: Account, c: Contract, part: int) -> None:
+    """Close 1/part of a position at mark."""
     position = x.position(account, c)
     held = int(abs(position.size) / c.lot)
-    lots = -(-held // part)
-    mark = x.market.quotes[c.key].mark
-    ticks = round(mark / c.tick)
-    side = SELL if position.size > 0 else BUY
-    order = Order(
-        x.new_id("order"), "", c, account.name, side, "Market", "IOC", ticks, lots, x.serial(),
-        x.now_ms, x.now_ms, mark, reduce_only=True, create_type="CreateByLiq",
+    ticks = round(x.market.quotes[c.key].mark / c.tick)
+    close_position(
+        x, account, position, lots=-(-held // part), price=c.price(ticks),
+        create_type="CreateByLiq",
     )  # fmt: skip
-    account.orders.append(order)
-    account.by_id[order.order_id] = order
-    position.status = "Liq"
-    row = apply(x, account, order, lots=lots, price=c.price(ticks), maker=False, kind="BustTrade")
-    x.emit("execution", account, [row])
-    x.emit("order", account, [order_row(order, pushed=True)])
-    x.emit("position", account, [position_row(x, account, position, pushed=True)])
-    position.status = "Normal"
-    push_wallet(x, account, c.settle)
 
 
 def _convert_to_repay(x: Exchange, account: Account) -> None:

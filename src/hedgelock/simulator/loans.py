@@ -93,27 +93,6 @@ def collateral_reducible(x: Exchange, account: Account, coin: str) -> Decimal:
     return (amount * spare / worth).quantize(Decimal("0.00000001"), rounding="ROUND_DOWN")
 
 
-def liquidate(x: Exchange, account: Account) -> bool:
-    """Liquidate a loan at its limit: debt and fee in collateral, the rest to FUND."""
-    if not obligations(account):
-        return False
-    level = ltv(x, account)
-    account.ltv_max = max(account.ltv_max, min(level, Decimal(999)))
-    if level < x.scenario.loan.ltv_liquidation:
-        return False
-    account.loan_liquidated_ms = x.now_ms
-    everything = list(x.ledger.coins(account.pledged))
-    for coin, debt in obligations(account):
-        owed = debt.total
-        paid = sell_collateral(x, account, coin, amount=owed, order=everything)
-        if paid < owed:  # the lender is made whole, the insurance pays the gap
-            x.ledger.move(coin, owed - paid, source=INSURANCE, target=LENDER)
-        book_repayment(x, account, coin, debt, amount=owed, kind=2)
-    for coin, rest in x.ledger.coins(account.pledged).items():
-        x.ledger.move(coin, rest, source=account.pledged, target=account.fund)
-    return True
-
-
 def sell_collateral(
     x: Exchange, account: Account, coin: str, *, amount: Decimal, order: list[str]
 ) -> Decimal:

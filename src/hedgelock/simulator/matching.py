@@ -7,8 +7,8 @@ size at the same price. `Book` knows neither accounts nor money.
 
 from __future__ import annotations
 
-from bisect import insort
-from collections.abc import Iterator
+from bisect import bisect_left, insort
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 
 BUY, SELL = "Buy", "Sell"
@@ -55,6 +55,7 @@ class Book:
         self._taken: dict[tuple[str, int], int] = {}
         self._resting: dict[str, list[Resting]] = {BUY: [], SELL: []}
         self._lots: dict[str, int] = {}  # open lots by order id
+        self._places: dict[str, Resting] = {}
         self._arrivals = 0
 
     @property
@@ -99,14 +100,17 @@ class Book:
         """Put an order into the book behind those at its price."""
         self._arrivals += 1
         rank = ticks if side == SELL else -ticks
-        insort(self._resting[side], Resting(rank, self._arrivals, order_id, side, ticks))
+        entry = Resting(rank, self._arrivals, order_id, side, ticks)
+        insort(self._resting[side], entry)
+        self._places[order_id] = entry
         self._lots[order_id] = lots
 
     def remove(self, order_id: str) -> None:
         """Take an order out; an absent one is no error."""
         if self._lots.pop(order_id, None) is not None:
-            for entries in self._resting.values():
-                entries[:] = [e for e in entries if e.order_id != order_id]
+            entry = self._places.pop(order_id)
+            entries = self._resting[entry.side]
+            del entries[bisect_left(entries, entry)]
 
     def shrink(self, order_id: str, lots: int) -> None:
         """Leave an order with at most `lots`, keeping its place."""
@@ -125,11 +129,24 @@ class Book:
             total += lots
         return total
 
-    def take(self, side: str, *, lots: int, limit_ticks: int) -> list[Match]:
-        """Execute a taker's order as far as the book and its limit allow; consumes the book."""
+    def head(self, side: str, *, limit_ticks: int) -> str | None:
+        """Id of the resting order that a taker of `side` would meet first; None for no such."""
+        against = SELL if side == BUY else BUY
+        ticks, _, maker = next(self._queue(against), (0, 0, None))
+        return maker if maker is not None and _crosses(side, limit_ticks, ticks) else None
+
+    def take(
+        self, side: str, *, lots: int, limit_ticks: int, avoid: Container[str] = ()
+    ) -> list[Match]:
+        """Execute a taker's order as far as the book and its limit allow; consumes the book.
+
+        Stops before the first resting order whose id is in `avoid`.
+        """
         against = SELL if side == BUY else BUY
         matches: list[Match] = []
         for ticks, offered, maker in list(self._until(against, side, lots, limit_ticks)):
+            if maker is not None and maker in avoid:
+                break
             part = min(lots, offered)
             lots -= part
             matches.append(Match(ticks, part, maker))

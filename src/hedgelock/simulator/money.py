@@ -62,6 +62,7 @@ class Ledger:
 
     def __init__(self) -> None:
         self._balances: dict[str, dict[str, Decimal]] = {}
+        self.moves: dict[str, int] = {}  # how often each holder's balances have changed
 
     def balance(self, holder: str, coin: str) -> Decimal:
         """Signed balance in coins; a unified pocket below zero has borrowed."""
@@ -78,6 +79,7 @@ class Ledger:
             for holder, change in ((source, -amount), (target, amount)):
                 pocket = self._balances.setdefault(holder, {})
                 pocket[coin] = pocket.get(coin, ZERO) + change
+                self.moves[holder] = self.moves.get(holder, 0) + 1
         return amount
 
     def totals(self) -> dict[str, Decimal]:

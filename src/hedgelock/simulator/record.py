@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import msgspec
 
 KEPT = 50_000
-SCALAR = (str, int, float, bool)
+NOTHING: Mapping[str, Any] = MappingProxyType({})
 ORDER_CREATE = "/v5/order/create"
 
 
 class Served(NamedTuple):
-    """One request that the exchange has seen, for audits; `link` and `body` of order entries."""
+    """One request that the exchange has seen, for audits."""
 
     at_ms: int
     via: str
@@ -24,8 +25,18 @@ class Served(NamedTuple):
     path: str
     code: int
     """retCode of the true outcome; −1 = turned away by HTTP status."""
-    link: str = ""
-    body: str = ""
+    params: Mapping[str, Any] = NOTHING
+    """Of order entries: what was to be ordered."""
+
+    @property
+    def link(self) -> str:
+        """Client order id of an order entry, "" when it had none."""
+        return str(self.params.get("orderLinkId", ""))
+
+    @property
+    def body(self) -> str:
+        """The order in one text, whatever the order of its fields."""
+        return msgspec.json.encode(dict(sorted(self.params.items()))).decode()
 
 
 class Record:
@@ -39,7 +50,5 @@ class Record:
     def note(self, served: Served, params: Mapping[str, Any] | None = None) -> None:
         """Remember a request; of order entries also what was to be ordered."""
         if params and served.path == ORDER_CREATE:
-            plain = sorted((k, v) for k, v in params.items() if isinstance(v, SCALAR))
-            body = msgspec.json.encode(plain).decode()
-            served = served._replace(link=str(params.get("orderLinkId", "")), body=body)
+            served = served._replace(params=params)
         self.served.append(served)

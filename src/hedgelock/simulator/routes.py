@@ -10,8 +10,18 @@ from hedgelock.simulator.limits import Limit
 from hedgelock.simulator.params import Params
 from hedgelock.simulator.state import Account, Exchange, Row
 
+
+@dataclass(frozen=True, slots=True)
+class Batched:
+    """The answer to a batch: `result` and what goes into retExtInfo."""
+
+    result: Row
+    ext: Row
+
+
 PublicHandler = Callable[[Exchange, Params], Row]
-PrivateHandler = Callable[[Exchange, Account, Params], Row]
+PrivateHandler = Callable[[Exchange, Account, Params], Row | Batched]
+Weight = Callable[[Params], int]
 
 READ, WRITE = Limit(50), Limit(10)
 LOAN_READ, LOAN_WRITE = Limit(5), Limit(1)
@@ -35,6 +45,7 @@ class Route:
     message: str = "OK"
     pool: str = ""
     envelope: Envelope = Envelope.FULL
+    weight: Weight | None = None  # how often a request counts; None = once
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,16 +5,26 @@ from __future__ import annotations
 from collections.abc import Collection
 from decimal import Decimal
 
+from hedgelock.simulator import adl_rank
 from hedgelock.simulator.margin import Exposure, require
 from hedgelock.simulator.money import ZERO, text
 from hedgelock.simulator.state import Account, Exchange, Order, Position, Row
 
 USD = Decimal("0.00000001")
+TPSL_MODES = {
+    "TakeProfit": "Full", "StopLoss": "Full", "PartialTakeProfit": "Partial",
+    "PartialStopLoss": "Partial", "TrailingStop": "Full",
+}  # fmt: skip
 
 
 def usd(value: Decimal) -> str:
     """A USD amount with at most eight decimals."""
     return text(value.quantize(USD))
+
+
+def some(value: Decimal) -> str:
+    """An optional number: "" for 0."""
+    return text(value) if value else ""
 
 
 def order_row(order: Order, *, pushed: bool = False) -> Row:
@@ -27,6 +37,8 @@ def order_row(order: Order, *, pushed: bool = False) -> Row:
         ratio = filled / order.filled_value if c.is_inverse else order.filled_value / filled
         average = text(ratio.quantize(Decimal("0.00000001")))
     fee = sum(order.fees.values(), ZERO)
+    trigger, stop = order.trigger, order.stop_type
+    attached = bool(order.take_profit or order.stop_loss)
     row: Row = {
         "orderId": order.order_id, "orderLinkId": order.link, "parentOrderLinkId": "",
         "blockTradeId": "", "symbol": c.symbol, "price": text(price), "qty": text(c.qty(order.lots)),
@@ -34,22 +46,29 @@ def order_row(order: Order, *, pushed: bool = False) -> Row:
         "orderStatus": order.status, "createType": order.create_type,
         "cancelType": order.cancel_type, "rejectReason": order.reject_reason,
         "avgPrice": average, "leavesQty": text(open_qty),
-        "leavesValue": text(c.value(open_qty, price).quantize(USD)) if open_qty else "0",
+        "leavesValue": text(c.value(open_qty, price).quantize(USD)) if open_qty and price else "0",
         "cumExecQty": text(filled), "cumExecValue": text(order.filled_value),
         "cumExecFee": text(fee), "cumFeeDetail": {k: text(v) for k, v in order.fees.items()},
-        "timeInForce": order.tif, "orderType": order.kind, "stopOrderType": "", "orderIv": "",
-        "marketUnit": order.market_unit, "triggerPrice": "", "takeProfit": "", "stopLoss": "",
-        "tpslMode": "", "ocoTriggerBy": "", "tpLimitPrice": "", "slLimitPrice": "",
-        "tpTriggerBy": "", "slTriggerBy": "", "triggerDirection": 0, "triggerBy": "",
+        "timeInForce": order.tif, "orderType": order.kind, "stopOrderType": stop, "orderIv": "",
+        "marketUnit": order.market_unit,
+        "triggerPrice": text(trigger.price) if trigger else "",
+        "takeProfit": some(order.take_profit), "stopLoss": some(order.stop_loss),
+        "tpslMode": TPSL_MODES.get(stop, "Full" if attached else ""), "ocoTriggerBy": "",
+        "tpLimitPrice": "", "slLimitPrice": "",
+        "tpTriggerBy": order.tp_by if order.take_profit else "",
+        "slTriggerBy": order.sl_by if order.stop_loss else "",
+        "triggerDirection": (1 if trigger.rising else 2) if trigger else 0,
+        "triggerBy": trigger.by if trigger else "",
         "lastPriceOnCreated": text(order.last_on_created), "reduceOnly": order.reduce_only,
-        "closeOnTrigger": order.close_on_trigger, "placeType": "", "smpType": "None",
-        "smpGroup": 0, "smpOrderId": "", "createdTime": str(order.created_ms),
+        "closeOnTrigger": order.close_on_trigger, "placeType": "", "smpType": order.smp,
+        "smpGroup": 0, "smpOrderId": order.smp_order_id, "createdTime": str(order.created_ms),
         "updatedTime": str(order.updated_ms),
         "slippageToleranceType": "UNKNOWN", "slippageTolerance": "", "extraFees": "",
     }  # fmt: skip
     if pushed:
         row |= {
-            "category": c.category, "closedPnl": "0", "feeCurrency": "", "rpiTakerAccess": False,
+            "category": c.category, "closedPnl": text(order.closed_pnl), "feeCurrency": "",
+            "rpiTakerAccess": False,
         }  # fmt: skip
     return row
 
@@ -70,7 +89,8 @@ def execution_row(
         "category": c.category, "symbol": c.symbol, "orderId": order.order_id,
         "orderLinkId": order.link, "side": order.side, "orderPrice": text(c.price(order.ticks)),
         "orderQty": text(c.qty(order.lots)), "leavesQty": text(c.qty(order.open_lots)),
-        "createType": order.create_type, "orderType": order.kind, "stopOrderType": "UNKNOWN",
+        "createType": order.create_type, "orderType": order.kind,
+        "stopOrderType": order.stop_type or "UNKNOWN",
         "execFee": text(fee), "execId": x.new_id("exec"), "execPrice": text(price),
         "execQty": text(qty), "execType": "Trade", "execValue": text(value),
         "execTime": str(x.now_ms), "feeCurrency": c.settle, "isMaker": False, "feeRate": "0",
@@ -91,18 +111,23 @@ def position_row(x: Exchange, account: Account, position: Position, *, pushed: b
     flat = not position.size
     average = text(position.average.quantize(USD))
     im, mm = (usd(need.position_im), usd(need.position_mm)) if not flat else ("", "")
+    take, stop = (
+        some(o.trigger.price) if o is not None and o.trigger is not None else ""
+        for o in (position.take_profit, position.stop_loss)
+    )
     row: Row = {
         "positionIdx": 0, "riskId": number, "riskLimitValue": text(tier.limit),
         "symbol": c.symbol, "side": "" if flat else "Buy" if position.size > 0 else "Sell",
         "size": text(abs(position.size)), "avgPrice": average,
         "positionValue": "" if flat else usd(exposure.value), "tradeMode": 0,
         "positionStatus": position.status, "autoAddMargin": 0,
-        "adlRankIndicator": 0 if flat else 2, "leverage": text(position.leverage),
+        "adlRankIndicator": _adl_light(x, account, exposure), "leverage": text(position.leverage),
         "breakEvenPrice": "" if flat else average, "markPrice": text(mark),
         "liqPrice": _liquidation_price(x, account, exposure), "bustPrice": "",
         "positionBalance": "0", "positionIM": im, "positionIMByMp": im, "positionMM": mm,
-        "positionMMByMp": mm, "tpslMode": "Full", "takeProfit": "", "stopLoss": "",
-        "trailingStop": "0", "sessionAvgPrice": "", "delta": "", "gamma": "", "vega": "",
+        "positionMMByMp": mm, "tpslMode": "Full", "takeProfit": take, "stopLoss": stop,
+        "trailingStop": text(position.trailing.trail) if position.trailing else "0",
+        "sessionAvgPrice": "", "delta": "", "gamma": "", "vega": "",
         "theta": "", "unrealisedPnl": "" if flat else usd(exposure.upl),
         "curRealisedPnl": text(position.realised), "cumRealisedPnl": text(position.realised_total),
         "createdTime": str(position.created_ms), "updatedTime": str(position.updated_ms),
@@ -113,8 +138,17 @@ def position_row(x: Exchange, account: Account, position: Position, *, pushed: b
         row["category"] = c.category
         row["entryPrice"] = row.pop("avgPrice")
         row |= {key: row[key] or "0" for key in ("positionIM", "positionMM", "positionValue")}
-        row |= {"unrealisedPnl": row["unrealisedPnl"] or "0"}
+        row |= {k: row[k] or "0" for k in ("unrealisedPnl", "takeProfit", "stopLoss")}
     return row
+
+
+def _adl_light(x: Exchange, account: Account, exposure: Exposure) -> int:
+    """Where the position stands among the winners; 0 when flat."""
+    if not exposure.size:
+        return 0
+    value_usd = exposure.value * x.price(exposure.contract.settle)
+    balance = x.report(account).balance
+    return adl_rank.indicator(adl_rank.score(exposure, value_usd=value_usd, balance=balance))
 
 
 def _liquidation_price(x: Exchange, account: Account, exposure: Exposure) -> str:
@@ -181,16 +215,7 @@ def _realised(account: Account) -> dict[str, Decimal]:
 
 def locked_coins(account: Account) -> dict[str, Decimal]:
     """Coins reserved by resting spot orders."""
-    held: dict[str, Decimal] = {}
-    for order in account.open_orders.values():
-        c = order.contract
-        if not c.is_spot:
-            continue
-        coin, amount = (c.base, c.qty(order.open_lots))
-        if order.side == "Buy":
-            coin, amount = c.quote, amount * c.price(order.ticks)
-        held[coin] = held.get(coin, ZERO) + amount
-    return held
+    return account.open_orders.locked
 
 
 def push_wallet(x: Exchange, account: Account, *coins: str) -> None:

@@ -11,14 +11,13 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
+from hedgelock.simulator.funding_clock import FundingTerms
 from hedgelock.simulator.keys import KeyTerms
 from hedgelock.simulator.matching import BookShape
+from hedgelock.simulator.paths import Course, Path
 
 if TYPE_CHECKING:
     from hedgelock.simulator.deeds import Deed
-
-Path = tuple[tuple[float, float], ...]
-"""Corner points (script second, value), joined by straight lines, flat outside."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +49,10 @@ class LoanTerms:
     collateral_ratio: Mapping[str, tuple[RatioTier, ...]]
     ltv_initial: Decimal = Decimal("0.80")
     ltv_margin_call: Decimal = Decimal("0.85")
+    ltv_delayed: Decimal = Decimal("0.93")
+    delayed_s: float | None = None  # seconds at ltv_delayed that liquidate; None = never
     ltv_liquidation: Decimal = Decimal("0.95")
+    liquidation_target: Decimal | None = None  # LTV that a partial sale restores; None = sell all
     liquidation_fee: Decimal = Decimal("0.02")  # fraction of the debt repaid, taken in collateral
     hourly_rate: Decimal = Decimal("0.0000018847396")
     amount_min: Decimal = Decimal(1)  # least amount to borrow, in USDT
@@ -70,21 +72,37 @@ class MarginTerms:
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """A script: prices and predicted funding per base coin, settlement instants, accounts."""
+    """A market, its rules and its accounts.
+
+    Keys of `funding`, `premium`, `intervals_h` and `settlements` are base coins or contracts
+    ("linear.BTCUSDT"); the contract's own entry goes first. A contract with an entry in `funding`
+    has a scripted rate, the others predict theirs by the formula.
+    """
 
     name: str
     summary: str
     duration_s: float
-    prices: Mapping[str, Path]
-    funding: Mapping[str, Path]
-    settlements_s: tuple[float, ...]
+    prices: Mapping[str, Path | Course]  # index price per base coin
+    funding: Mapping[str, Path | Course]  # rates per interval
+    settlements_s: tuple[float, ...]  # instants of all contracts; () = the UTC grid
     accounts: tuple[AccountSetup, ...]
     loan: LoanTerms
     margin: MarginTerms
     book: BookShape = field(default_factory=BookShape)
     noise_bps: float = 3.0
     funding_interval_h: int = 8
+    premium: Mapping[str, Path | Course] = field(default_factory=dict)  # of mid over index
+    intervals_h: Mapping[str, int] = field(default_factory=dict)
+    settlements: Mapping[str, tuple[tuple[float, Decimal], ...]] = field(default_factory=dict)
+    funding_terms: FundingTerms = field(default_factory=FundingTerms)
+    books: Mapping[str, BookShape] = field(default_factory=dict)  # of single contracts
+    basis_ms: int = 300_000  # the moving basis in the mark price averages over this
+    insurance: Mapping[str, Decimal] = field(default_factory=lambda: dict(INSURANCE_POOLS))
+    origin_ms: int = 0  # the UTC instant of script second 0, where recorded data has one
     deeds: tuple[Deed, ...] = ()
+
+
+INSURANCE_POOLS: dict[str, Decimal] = {"USDT": Decimal(10_000_000), "BTC": Decimal(100)}
 
 
 def flat_ratio(ratio: str) -> tuple[RatioTier, ...]:
@@ -132,6 +150,7 @@ def script(
         accounts=twins(debt),
         loan=LOAN_TERMS,
         margin=MARGIN_TERMS,
+        basis_ms=30_000,  # a script plays in minutes what takes hours
     )
 
 

@@ -15,7 +15,7 @@ import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import msgspec
 
@@ -23,6 +23,8 @@ from hedgelock.errors import ConfigError
 from hedgelock.simulator.check_kinds import Check, wrong
 from hedgelock.simulator.fault_kinds import ALWAYS_S, Fault, problem
 from hedgelock.simulator.faults import Faults
+from hedgelock.simulator.generators import generated
+from hedgelock.simulator.replay import Coin, replayed
 from hedgelock.simulator.scenarios import SCENARIOS, Scenario
 from hedgelock.simulator.tables import AccountTable, DeedTable
 
@@ -37,10 +39,26 @@ class Kill(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     back_s: float = ALWAYS_S
 
 
-class MarketTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`[market]`: what is not given is the base scenario's."""
+class ReplayTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Files of one coin, beside the scenario file or absolute: see `replay.py` for their shapes."""
 
-    base: str = "calm"
+    prices: str
+    perp: str | None = None
+    funding: str | None = None
+
+
+class MarketTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`[market]`: one source, and what is changed of it.
+
+    `base` = a built-in scenario; `generator` = a model of `generators.py`, over `days`; `replay` =
+    recorded files per coin.
+    """
+
+    base: str = ""
+    generator: str = ""
+    days: float = 1.0
+    replay: dict[str, ReplayTable] = {}
+    gaps: Literal["refuse", "hold"] = "refuse"
     prices: dict[str, Corners] = {}
     funding: dict[str, Corners] = {}
     settlements_s: tuple[float, ...] | None = None
@@ -142,10 +160,10 @@ def parse_script(path: Path, tables: Mapping[str, Any]) -> Script:
 
 def _scenario(path: Path, file: File) -> Scenario:
     market = file.market
-    base = SCENARIOS.get(market.base)
-    if base is None:
-        known = ", ".join(sorted(SCENARIOS))
-        raise BadScript(path, "[market]", f"base {market.base!r} is unknown: choose one of {known}")
+    try:
+        base = _source(path, file)
+    except (ValueError, OSError) as error:
+        raise BadScript(path, "[market]", str(error)) from error
     for coin, corners in (*market.prices.items(), *market.funding.items()):
         times = [at_s for at_s, _ in corners]
         if not times or times != sorted(set(times)) or times[0] < 0:
@@ -167,6 +185,31 @@ def _scenario(path: Path, file: File) -> Scenario:
     if file.account:
         given["accounts"] = tuple(table.setup() for table in file.account)
     return replace(base, **given)
+
+
+def _source(path: Path, file: File) -> Scenario:
+    """The market that the file starts from. Raises ValueError or OSError."""
+    market = file.market
+    if sum(map(bool, (market.base, market.generator, market.replay))) > 1:
+        raise ValueError("base, generator and replay exclude each other")
+    if market.generator:
+        return generated(market.generator, seed=file.seed, days=market.days)
+    if market.replay:
+        folder = path.parent
+        coins = {
+            coin: Coin(
+                folder / files.prices,
+                perp=folder / files.perp if files.perp else None,
+                funding=folder / files.funding if files.funding else None,
+            )
+            for coin, files in market.replay.items()
+        }
+        return replayed(coins, gaps=market.gaps)
+    base = market.base or "calm"
+    if base not in SCENARIOS:
+        known = ", ".join(sorted(SCENARIOS))
+        raise ValueError(f"base {base!r} is unknown: choose one of {known}")
+    return SCENARIOS[base]
 
 
 def _check(path: Path, table: str, rows: Sequence[T], why: Callable[[T], str]) -> None:

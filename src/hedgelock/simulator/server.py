@@ -142,9 +142,9 @@ class RunningServer:
 async def serve(
     scenario: str | Scenario, *, port: int = PORT, speed: float = 1.0, wait: bool = False,
     seed: int = 1, host: str = "127.0.0.1", limits_factor: int = 1, allow_remote: bool = False,
-    faults: Faults | None = None,
+    faults: Faults | None = None, live: bool = False,
 ) -> RunningServer:  # fmt: skip
-    """Serve a scenario; port 0 picks a free one.
+    """Serve a scenario; port 0 picks a free one. `live`: prices are fed, see `live_feed`.
 
     `scenario` may be the path of a scenario file; its faults come with it. Raises OSError when the
     port is taken, ValueError for an unknown scenario or a foreign host, BadScript for a bad file.
@@ -157,8 +157,10 @@ async def serve(
     else:
         played = named(scenario) if isinstance(scenario, str) else scenario
     venue = Venue(
-        played, now_ms=wall_ms(), seed=seed, speed=speed, wait=wait, limits_factor=limits_factor
-    )
+        played, now_ms=wall_ms(), seed=seed, speed=speed, wait=wait or live,
+        limits_factor=limits_factor,
+    )  # fmt: skip
+    venue.exchange.market.is_live = live
     gateway = Gateway(
         venue, later=asyncio.get_running_loop().call_later, faults=faults,
         limits_factor=limits_factor, local_only=not allow_remote,
@@ -197,13 +199,14 @@ def is_loopback(host: str) -> bool:
 def run(
     scenario: str = "demo", *, port: int = PORT, speed: float = 1.0, wait: bool = False,
     seed: int = 1, host: str = "127.0.0.1", limits_factor: int = 1, allow_remote: bool = False,
+    live: bool = False,
 ) -> None:  # fmt: skip
     """Serve until SIGTERM or SIGINT (blocking)."""
 
     async def until_stopped() -> None:
         server = await serve(
             scenario, port=port, speed=speed, wait=wait, seed=seed, host=host,
-            limits_factor=limits_factor, allow_remote=allow_remote,
+            limits_factor=limits_factor, allow_remote=allow_remote, live=live,
         )  # fmt: skip
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()

@@ -9,19 +9,29 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
+from hedgelock.simulator.assessment import Assessments
 from hedgelock.simulator.conditions import Conditions
+from hedgelock.simulator.dcp import DisconnectProtection
 from hedgelock.simulator.debts import Debt, FixedLoan
 from hedgelock.simulator.instruments import Contract
+from hedgelock.simulator.insurance import Pools
 from hedgelock.simulator.jobs import Jobs
 from hedgelock.simulator.keys import KeyTerms
-from hedgelock.simulator.margin import Exposure, MarginReport, assess
+from hedgelock.simulator.margin import Exposure, MarginReport
 from hedgelock.simulator.market import Market
 from hedgelock.simulator.matching import BUY, Book
 from hedgelock.simulator.money import ONE, OUTSIDE, ZERO, Ledger, fund, pledged, text, unified
+from hedgelock.simulator.orders import OPEN_STATUSES, OpenOrders, Order
+from hedgelock.simulator.prints import Prints
 from hedgelock.simulator.scenarios import AccountSetup, Scenario
+from hedgelock.simulator.stops import Stops
+
+__all__ = [
+    "OPEN_STATUSES", "Account", "Debt", "Event", "Exchange", "Order", "Position", "Refused", "Row",
+]  # fmt: skip
 
 Row = dict[str, Any]
-OPEN_STATUSES = frozenset({"New", "PartiallyFilled"})
+CLOSED_KEPT = 500  # recently closed orders that order/realtime still knows
 
 
 class Refused(Exception):
@@ -65,6 +75,10 @@ class Position:
     open_ms: int = 0
     seq: int = -1
     status: str = "Normal"
+    open_fees: Decimal = ZERO  # paid for opening what is held now, in settle coin
+    take_profit: Order | None = None  # conditional orders that close all of it
+    stop_loss: Order | None = None
+    trailing: Order | None = None
 
     @property
     def average(self) -> Decimal:
@@ -75,47 +89,6 @@ class Position:
         if self.contract.is_inverse:
             return held / self.entry_value
         return self.entry_value / held
-
-
-@dataclass(slots=True)
-class Order:
-    """An order, in integer ticks and lots; `ticks` of a market order is its slippage bound."""
-
-    order_id: str
-    link: str
-    contract: Contract
-    account: str
-    side: str
-    kind: str  # Market or Limit
-    tif: str
-    ticks: int
-    lots: int
-    number: int
-    created_ms: int
-    updated_ms: int
-    last_on_created: Decimal
-    reduce_only: bool = False
-    close_on_trigger: bool = False
-    status: str = "New"
-    cancel_type: str = "UNKNOWN"
-    reject_reason: str = "EC_NoError"
-    create_type: str = "CreateByUser"
-    market_unit: str = ""
-    is_leverage: str = ""
-    filled_lots: int = 0
-    filled_value: Decimal = ZERO
-    fees: dict[str, Decimal] = field(default_factory=dict)
-    received_ns: int = 0
-
-    @property
-    def open_lots(self) -> int:
-        """Lots still to be filled; 0 once closed."""
-        return self.lots - self.filled_lots if self.status in OPEN_STATUSES else 0
-
-    @property
-    def signed_lots(self) -> int:
-        """Open lots, + for buys."""
-        return self.open_lots if self.side == BUY else -self.open_lots
 
 
 @dataclass(slots=True)
@@ -131,7 +104,12 @@ class Account:
     orders: list[Order] = field(default_factory=list)
     by_id: dict[str, Order] = field(default_factory=dict)
     by_link: dict[tuple[bool, str], Order] = field(default_factory=dict)
-    open_orders: dict[str, Order] = field(default_factory=dict)
+    open_orders: OpenOrders = field(default_factory=OpenOrders)
+    closed_recently: deque[str] = field(default_factory=lambda: deque(maxlen=CLOSED_KEPT))
+    closed_pnl: list[Row] = field(default_factory=list)
+    closing: dict[str, Row] = field(default_factory=dict)  # closed_pnl by order id
+    price_action: dict[str, bool] = field(default_factory=dict)  # category → clip (else refuse)
+    assessments: Assessments = field(default_factory=Assessments)
     executions: list[Row] = field(default_factory=list)
     log: list[Row] = field(default_factory=list)
     transfers: dict[str, Row] = field(default_factory=dict)
@@ -143,7 +121,8 @@ class Account:
     owed: dict[str, Decimal] = field(default_factory=dict)  # borrowed by hand, unified pocket
     borrow_hours: list[Row] = field(default_factory=list)  # rows of account/borrow-history
     idle: set[str] = field(default_factory=set)  # coins switched off as collateral
-    auto_repay: dict[str, str] = field(default_factory=dict)
+    auto_repay: dict[str, str] = field(default_factory=dict)  # mode per coin, "1" = on
+    auto_repay_due: bool = False  # a repayment at the next half hour is scheduled
     spot_margin: bool = True
     spot_leverage: Decimal = Decimal(10)
     fixed_loans: list[FixedLoan] = field(default_factory=list)
@@ -154,6 +133,8 @@ class Account:
     fees_usd: Decimal = ZERO
     fills: int = 0
     ltv_max: Decimal = ZERO
+    margin_called_ms: int = 0  # since when the loan's LTV is at or above the margin call
+    delayed_since_ms: int = 0  # since when it is at or above the delayed level
     loan_liquidated_ms: int = 0
     margin_liquidated_ms: int = 0
 
@@ -186,16 +167,23 @@ class Exchange:
         self.market = market
         self.now_ms = now_ms
         self.received_ns = 0
+        self.admitted = 1  # orders of the request being served that its rate limit lets through
         self.born = f"{scenario.name}:{market.seed}:{now_ms}"
         self.ledger = Ledger()
         self.conditions = Conditions()
+        self.pools = Pools(self.ledger, market.index)
+        self.pools.open(scenario.insurance)
         self.accounts: dict[str, Account] = {}
         self.by_key: dict[str, Account] = {}
         self.contracts: Mapping[str, Contract] = market.contracts
-        self.books = {key: Book(scenario.book) for key in self.contracts}
-        self.trades: dict[str, deque[Row]] = {key: deque(maxlen=1000) for key in self.contracts}
+        self.books = {key: Book(scenario.books.get(key, scenario.book)) for key in self.contracts}
+        self.trades = {key: Prints(c.symbol, c.symbol_id) for key, c in self.contracts.items()}
         self.outbox: list[Event] = []
         self.wanted: set[tuple[str, str]] = set()  # public (category, topic) with an audience
+        self.resting: dict[str, Order] = {}  # orders in any book, by id
+        self.stops = Stops()
+        self.dcp = DisconnectProtection(lambda name: self.accounts[name].terms.dcp)
+        self.visibility_lag_ms = 0  # how long a new order is missing from order queries
         self.sequence = 1_000_000
         self.loan_pool: dict[str, Decimal] = {}  # coins left to lend; absent = no limit
         self.loan_processing_ms = 0  # loan actions stay "processing" for so long
@@ -262,19 +250,22 @@ class Exchange:
 
     def exposures(self, account: Account, extra: Order | None = None) -> list[Exposure]:
         """Positions and open derivative orders, with `extra` as if it were open."""
-        waiting: dict[str, list[int]] = {}
-        orders = [o for o in account.open_orders.values() if not o.reduce_only]
-        if extra is not None and not extra.reduce_only:
-            orders.append(extra)
-        for order in orders:
-            if not order.contract.is_spot:
-                sums = waiting.setdefault(order.contract.key, [0, 0])
-                sums[order.side != BUY] += order.open_lots
+        crowds = account.open_orders.by_contract
+        adding = extra is not None and not extra.contract.is_spot and not extra.only_reduces
+        keys = {*account.positions, *(k for k, c in crowds.items() if c.buying or c.selling)}
+        if extra is not None and adding:
+            keys.add(extra.contract.key)
         found = []
-        for key in sorted({*account.positions, *waiting}):
+        for key in sorted(keys):
             contract = self.contracts[key]
             position = self.position(account, contract)
-            buying, selling = waiting.get(key, (0, 0))
+            crowd = crowds.get(key)
+            buying, selling = (crowd.buying, crowd.selling) if crowd else (0, 0)
+            if extra is not None and adding and extra.contract is contract:
+                more = extra.lots - extra.filled_lots
+                buying, selling = (
+                    (buying + more, selling) if extra.side == BUY else (buying, selling + more)
+                )
             if position.size or buying or selling:
                 found.append(
                     Exposure(
@@ -287,7 +278,7 @@ class Exchange:
 
     def report(self, account: Account, extra: Order | None = None) -> MarginReport:
         """Margin state of the unified pocket now."""
-        return assess(
+        return account.assessments.assess(
             self.ledger.coins(account.unified),
             self.exposures(account, extra),
             prices=self.prices(),

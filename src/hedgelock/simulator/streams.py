@@ -243,6 +243,8 @@ def public_frame(event: Event) -> Row:
         frame["cs"] = event.sequence
     elif event.topic.startswith("orderbook"):
         frame["cts"] = event.ts_ms
+    elif event.topic.startswith("priceLimit"):
+        del frame["type"]
     return frame
 
 

@@ -76,6 +76,7 @@ METRICS: dict[str, MetricRow] = {
         _row("counter", "read_failures_total", "reads", "part",
              "Reads and streams of the exchange that failed; they are tried again."),
         _row("gauge", "clock_offset_seconds", "seconds", "", "Exchange clock minus ours, median."),
+        _row("gauge", "clock_is_off", "0 or 1", "", "1 = the offset is beyond its bound: set the clock."),
         _row("counter", "rate_limited_total", "requests", "endpoint", "Requests told to wait."),
         # the account
         _row("gauge", "ltv", "fraction", "account", "Loan-to-value, re-marked; +Inf = no collateral."),
