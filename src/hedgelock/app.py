@@ -20,6 +20,7 @@ import uvloop
 
 from hedgelock.bus import codec
 from hedgelock.bus.embedded import EmbeddedBus
+from hedgelock.bus.memory import MemoryBus
 from hedgelock.clock import SystemClock
 from hedgelock.config import Settings, load
 from hedgelock.domain.message import Message
@@ -27,6 +28,7 @@ from hedgelock.domain.money import trap_floats
 from hedgelock.domain.policy import Policy
 from hedgelock.domain.registry import AccountSpec, SymbolSpec
 from hedgelock.errors import BadMessage, BusError, ConfigError, HedgeLockError, SchemaTooNew
+from hedgelock.exchanges.transport import Transport
 from hedgelock.ports import Bus, Clock, Exchange, Outgoing
 from hedgelock.services import (
     funding_engine,
@@ -217,9 +219,12 @@ def lock_keys(settings: Settings, clock: Clock) -> list[KeyLock]:
 
 def make_exchange(
     settings: Settings, account: str, clock: Clock, on_limits: OnLimits | None = None,
-    guards: Guards | None = None,
+    guards: Guards | None = None, *, transport: Transport | None = None, seed: int | None = None,
 ) -> Exchange:
-    """The venue as one account sees it; `guards` None = nobody else asks it from here."""
+    """The venue as one account sees it; `guards` None = nobody else asks it from here.
+
+    A simulation brings its own wire and seed.
+    """
     from hedgelock.exchanges.bybit import CAPABILITIES, MODE_SETTINGS, Addresses, BybitExchange
     from hedgelock.exchanges.bybit_reads import BybitSettings
     from hedgelock.exchanges.ccxt_venue import Credentials
@@ -239,6 +244,7 @@ def make_exchange(
         ),
         capabilities=CAPABILITIES[mode], clock=clock, settings=own, on_limits=on_limits,
         guard=guards.of(endpoint.rest_url, endpoint.api_key.get_secret_value()) if guards else None,
+        transport=transport, seed=seed,
     )
 
 
@@ -303,15 +309,24 @@ def _run(settings: Settings, names: Sequence[str]) -> int:
             lock.release()
 
 
-async def _host(settings: Settings, bus: Bus, names: Sequence[str], clock: Clock) -> int:
+def make_host(
+    settings: Settings, bus: Bus, *, names: Sequence[str] = SERVICES, clock: Clock,
+    transport: Transport | None = None, seed: int | None = None, is_process: bool = True,
+) -> Host:
+    """The services `names` on `bus`, wired to the venue; on the running loop."""
     guards = make_guards(settings, clock)
-    host = Host(
+    return Host(
         settings, bus, names=names, services=folded(settings), clock=clock,
         make_exchange=lambda account, on_limits: make_exchange(
-            settings, account, clock, on_limits, guards
+            settings, account, clock, on_limits, guards, transport=transport, seed=seed
         ),
-        local=bus if isinstance(bus, EmbeddedBus) else None,
+        local=bus if isinstance(bus, (EmbeddedBus, MemoryBus)) else None,
+        is_process=is_process,
     )
+
+
+async def _host(settings: Settings, bus: Bus, names: Sequence[str], clock: Clock) -> int:
+    host = make_host(settings, bus, names=names, clock=clock)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, host.stop)

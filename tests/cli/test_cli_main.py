@@ -11,7 +11,7 @@ import pytest
 from cli.cli_story import Cli
 
 COMMANDS = ("run", "service", "simulate", "config", "topics", "peek", "why", "replay", "doctor",
-            "operator", "healthcheck", "backup", "restore", "upgrade")
+            "operator", "healthcheck", "backup", "restore", "upgrade", "rehearse")
 
 
 def test_help_names_every_command(cli: Cli) -> None:

@@ -1,4 +1,4 @@
-"""The logs under contract: one SQLite file, one topic prefix on a real broker.
+"""The logs under contract: one SQLite file, one topic prefix on a real broker, one in memory.
 
 A `Log` hands out buses on the same log, so that a test can crash one and go on with another.
 """
@@ -18,6 +18,7 @@ from confluent_kafka.admin import AdminClient
 
 from hedgelock.bus.embedded import EmbeddedBus
 from hedgelock.bus.kafka import KafkaBus
+from hedgelock.bus.memory import MemoryBus, MemoryLog
 from hedgelock.clock import SystemClock
 from hedgelock.ports import Batch, Bus, Outgoing, Publisher, Record, Session, StepRecord
 from hedgelock.topics import PARTITIONS, partition_of
@@ -123,6 +124,24 @@ class KafkaLog(Log):
         mine = [t for t in admin.list_topics(timeout=15).topics if t.startswith(self.prefix)]
         for future in (admin.delete_topics(mine) if mine else {}).values():
             future.result(15)
+
+
+class InMemoryLog(Log):
+    """A log in memory."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.log = MemoryLog(f"test {next(_prefixes)}")
+
+    def _make(self) -> Bus:
+        return MemoryBus(self.log, clock=SystemClock())
+
+    def crash(self) -> None:
+        for bus in self.buses:
+            assert isinstance(bus, MemoryBus)
+            bus.crash()
+        self.buses.clear()
+        self._publisher = None
 
 
 def deadline() -> Iterator[None]:

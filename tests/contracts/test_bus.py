@@ -1,4 +1,4 @@
-"""What every bus promises, shown on both: the SQLite file and a real Kafka broker."""
+"""What every bus promises, shown on all: the SQLite file, a real Kafka broker, the memory."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from bus_logs import (
     EmbeddedLog,
+    InMemoryLog,
     KafkaLog,
     Log,
     after,
@@ -29,11 +30,13 @@ from hedgelock.ports import Outgoing, Session
 from hedgelock.topics import JOURNAL, JOURNAL_ROWS, PARTITIONS, partition_of
 
 
-@pytest.fixture(params=["embedded", pytest.param("kafka", marks=pytest.mark.kafka)])
+@pytest.fixture(params=["embedded", "memory", pytest.param("kafka", marks=pytest.mark.kafka)])
 def log(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Log]:
     """An empty log."""
     if request.param == "embedded":
         made: Log = EmbeddedLog(tmp_path)
+    elif request.param == "memory":
+        made = InMemoryLog()
     else:
         made = KafkaLog(request.getfixturevalue("kafka_bootstrap"))
     yield made

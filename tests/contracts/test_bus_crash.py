@@ -1,7 +1,7 @@
 """Killed before or after any port call, a service ends as if nothing had happened.
 
 Its state, outputs and journal equal those of a run without crashes: nothing lost, nothing twice,
-on both buses.
+on every bus.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from bus_fold import ACCOUNTS, feed, live, outcome
-from bus_logs import EmbeddedLog, KafkaLog, Log
+from bus_logs import EmbeddedLog, InMemoryLog, KafkaLog, Log
 
 INPUTS = 4
 CALLS = {"open", "poll", "restore", "commit", "rewind", "close"}
@@ -63,6 +63,11 @@ def test_embedded_survives_a_crash_at_every_call(tmp_path: Path) -> None:
         return EmbeddedLog(folder)
 
     died_at = crash_everywhere(make_log, lambda calls: range(2 * len(calls)))
+    assert died_at == CALLS
+
+
+def test_memory_survives_a_crash_at_every_call() -> None:
+    died_at = crash_everywhere(InMemoryLog, lambda calls: range(2 * len(calls)))
     assert died_at == CALLS
 
 

@@ -159,6 +159,20 @@ def test_the_dwell_fires_by_the_clock_alone():
     assert said(result).since_ts_ms == T0 + moment
 
 
+def test_a_rate_seen_after_a_silence_is_published_at_once():
+    """An hour without rates: the first one ends the staleness, not the next heartbeat."""
+    memory = fold(funding_rate("0.0001", 0)).state
+    for at_ms in range(60_000, HOUR + 1, 60_000):
+        result = fold(Tick(now_ms=T0 + at_ms), memory=memory, at=at_ms)
+        memory = result.state
+        assert said(result).ts_seen_ms == T0, "a heartbeat makes nothing fresher than it is"
+    result = fold(funding_rate("0.0001", HOUR + 4_000), memory=memory)
+    assert said(result).reason == FundingReason.SEEN_AGAIN.value
+    assert said(result).ts_seen_ms == T0 + HOUR + 4_000
+    again = fold(funding_rate("0.0001", HOUR + 14_000), memory=result.state)
+    assert said(again) is None
+
+
 def test_the_bands_come_from_the_policy():
     """The leaving lines are the edges times the leave factor."""
     rungs = rungs_of(BANDS)

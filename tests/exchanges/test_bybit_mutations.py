@@ -39,8 +39,6 @@ OPTIONAL: dict[tuple[str, str], frozenset[str]] = {
     ("ticker", "bid1Size"): ABSENT, ("ticker", "ask1Size"): ABSENT,
     # "" or 0 = a market order; only what is stated is compared with what was sent.
     ("order", "price"): EMPTY,
-    # Not stated by older venues: the size for limit orders holds, and nothing is clipped ahead.
-    ("instrument", "postOnlyMaxOrderQty"): ABSENT, ("instrument", "priceLimitRatioX"): ABSENT,
     # None = the venue states no cap.
     ("ticker", "fundingCap"): ABSENT,
     # Older symbols have no smallest value; the name it had before.

@@ -18,11 +18,13 @@ WALLET = "/v5/account/wallet-balance"
 
 
 def serve_positions(stub: Stub, pages: dict[tuple[str, str], tuple[list[dict[str, Any]], str]]) -> None:
-    """Answer position/list by (settle coin, symbol or category; cursor)."""
+    """Answer position/list by (settle coin, symbol or category; cursor); a symbol always has a row."""
+    flat = {**POSITION, "size": "0", "side": "", "seq": -1}
 
     async def route(_request: web.Request, query: dict[str, Any]) -> web.StreamResponse:
         what = query.get("settleCoin") or query.get("symbol") or query["category"]
-        rows, cursor = pages.get((what, query.get("cursor", "")), ([], ""))
+        others = [{**flat, "symbol": query["symbol"]}] if "symbol" in query else []
+        rows, cursor = pages.get((what, query.get("cursor", "")), (others, ""))
         return envelope({"category": query["category"], "list": rows, "nextPageCursor": cursor})
 
     stub.routes[LIST] = route
@@ -49,7 +51,16 @@ async def test_inverse_and_usdc_positions_are_not_forgotten(stub: Stub, make: Ma
     usdc, inverse = {**POSITION, "symbol": "BTCPERP"}, {**POSITION, "symbol": "BTCUSD"}
     serve_positions(stub, {("USDC", ""): ([usdc], ""), ("inverse", ""): ([inverse], "")})
     read = await make(stub.port).read_positions()
-    assert {p.instrument for p in read.positions} == {"linear:BTCPERP", "inverse:BTCUSD"}
+    assert {p.instrument for p in read.positions if p.position_qty} == {
+        "linear:BTCPERP", "inverse:BTCUSD"
+    }
+
+
+async def test_a_symbol_without_a_row_is_not_flat(stub: Stub, make: Make) -> None:
+    """The venue lists a symbol that is asked for even when flat: an empty list is unreadable."""
+    serve_positions(stub, {("BTCUSDT", ""): ([], "")})
+    with pytest.raises(VenueError, match="no row of BTCUSDT"):
+        await make(stub.port).read_positions()
 
 
 async def test_a_list_without_end_is_an_error(stub: Stub, make: Make) -> None:

@@ -182,6 +182,7 @@ def test_readmes_commands_do_what_it_says(copy: Copy) -> None:
     assert "make run" in copy.type("make help")
     copy.type("cp .env.example .env && chmod 600 .env")
     assert "RISK__LTV_CAUTION_THRESHOLD" in copy.type("hedgelock config")
+    assert "right" in copy.type("hedgelock rehearse --seed 42")
     simulator = copy.start("hedgelock simulate", arguments="", log="simulate.log")
     copy.until(lambda: copy.is_up("SIM__PORT", "/healthz"), "the simulator", "simulate.log")
     assert stop(simulator) == 0

@@ -26,16 +26,15 @@ from hedgelock.app import SERVICES, folded, open_bus
 from hedgelock.bus import codec
 from hedgelock.config import load
 from hedgelock.domain.hedging import HedgeDecision
-from hedgelock.domain.order import OrderConfirmation, PlaceOrder
+from hedgelock.domain.order import PlaceOrder
 from hedgelock.domain.risk import RiskAssessment
 from hedgelock.domain.treasury import (
-    TreasuryAction,
-    TreasuryConfirmation,
     TreasuryKind,
     TreasuryStage,
 )
 from hedgelock.errors import BadMessage
 from hedgelock.ports import Bus
+from hedgelock.rehearsal.books import Books, audit_orders, read_books
 from hedgelock.services.explain import explain
 from hedgelock.services.journal import replay
 
@@ -282,67 +281,14 @@ def sigkill(pid: int) -> None:
 # ---------------------------------------------------------------- the auditor
 
 
-@dataclass
-class Books:
-    """Everything the bus says about intents and what became of them."""
-
-    orders: dict[str, PlaceOrder]
-    actions: dict[str, TreasuryAction]
-    order_ends: dict[str, list[OrderConfirmation]]
-    action_ends: dict[str, TreasuryConfirmation]
-
-
-def read_books(bus: Bus) -> Books:
-    """Intents and their confirmations, in the order of the log."""
-    orders = {}
-    for record in bus.read("hedge_trades"):
-        body = codec.decode(record.value).body
-        if isinstance(body, PlaceOrder):
-            assert body.intent_id not in orders, f"{body.intent_id} was decided twice"
-            orders[body.intent_id] = body
-    actions = {}
-    for record in bus.read("treasury_actions"):
-        body = codec.decode(record.value).body
-        assert body.intent_id not in actions, f"{body.intent_id} was decided twice"
-        actions[body.intent_id] = body
-    order_ends: dict[str, list[OrderConfirmation]] = {}
-    action_ends = {}
-    for record in bus.read("trade_confirmations"):
-        body = codec.decode(record.value).body
-        if isinstance(body, OrderConfirmation):
-            order_ends.setdefault(body.intent_id, []).append(body)
-        elif isinstance(body, TreasuryConfirmation):
-            action_ends[body.intent_id] = body
-    return Books(orders, actions, order_ends, action_ends)
-
-
 def audit(run: Trial, bus: Bus) -> Books:
     """No duplicate order, no lost fill, no double repayment: the bus against the exchange."""
     books = read_books(bus)
     at_venue = run.at_exchange(f"/sim/orders?account={OURS}")["orders"]
     forced = [row["createType"] for row in at_venue if not row["orderLinkId"]]
     assert not forced, f"the exchange itself closed positions: {forced}"
-    owner = {
-        end.client_order_id: intent
-        for intent, ends in books.order_ends.items() for end in ends if end.client_order_id
-    }
-    links = Counter(row["orderLinkId"] for row in at_venue)
-    assert max(links.values()) == 1, f"sent twice: {links.most_common(3)}"
-    strangers = [link for link in links if link not in owner]
-    assert not strangers, f"orders at the exchange that no decision explains: {strangers}"
-    per_intent = Counter(owner[link] for link in links)
-    filled: dict[str, Decimal] = {}
-    for row in at_venue:
-        intent = owner[row["orderLinkId"]]
-        filled[intent] = filled.get(intent, Decimal(0)) + Decimal(row["cumExecQty"])
-    for intent, count in per_intent.items():
-        last = books.order_ends[intent][-1]
-        order = books.orders[intent]
-        assert last.is_terminal or last.is_stop, f"{intent} never ended: {last.status}"
-        assert filled[intent] <= order.qty, f"{intent} filled more than was wanted"
-        assert last.filled_qty == filled[intent], f"{intent} lost a fill"
-        assert sum(fill.qty for fill in last.fills) == last.filled_qty
-        assert count == 1 or filled[intent] < order.qty or count <= 3
+    found = audit_orders(books, at_venue)
+    assert not found, "\n".join(found)
     _audit_treasury(run, books)
     return books
 

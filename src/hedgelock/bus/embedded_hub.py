@@ -7,7 +7,7 @@ import threading
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from hedgelock.bus.embedded_store import OFFSET_BITS, Slot, Store, known_topic
 from hedgelock.bus.journal import RowsWritten, journal_key
@@ -78,14 +78,26 @@ class Turn:
     """Next offset of each slot that was written to, as it was before."""
 
 
+class Member(Protocol):
+    """A session as its group sees it."""
+
+    instance: str
+
+    def own(self, owned: frozenset[int]) -> None:
+        """The group was dealt out anew."""
+
+    def fence(self) -> None:
+        """Another session took this instance's place."""
+
+
 class Group:
     """The members of one service; ranges of partitions by sorted instance name."""
 
     def __init__(self, partitions: int) -> None:
         self.partitions = partitions
-        self.members: dict[str, EmbeddedSession] = {}
+        self.members: dict[str, Member] = {}
 
-    def join(self, session: EmbeddedSession) -> None:
+    def join(self, session: Member) -> None:
         """Add a member; an earlier session of the same instance is fenced."""
         older = self.members.get(session.instance)
         if older is not None:
@@ -93,7 +105,7 @@ class Group:
         self.members[session.instance] = session
         self.assign()
 
-    def leave(self, session: EmbeddedSession) -> None:
+    def leave(self, session: Member) -> None:
         """Give the partitions of a member to the others."""
         if self.members.get(session.instance) is session:
             del self.members[session.instance]
@@ -142,7 +154,7 @@ class Hub:
                 session.check_owns(partition)
             now_ms = self._clock.now_ms()
             new_rows = self._rows_written.missing(steps, now_ms)
-            records = self._number(_contents(session.service, steps, new_rows), now_ms)
+            records = self._number(contents(session.service, steps, new_rows), now_ms)
             states = [(session.service, s.partition, s.key, s.state)
                       for s in steps if s.state is not None]
             positions = [(session.service, store.slots[at].number, offset)
@@ -329,7 +341,7 @@ def located(message: Outgoing) -> tuple[str, int, str, bytes]:
     return message.topic, partition_of(message.key, partitions), message.key, message.value
 
 
-def _contents(
+def contents(
     service: str, steps: Sequence[StepRecord], new_rows: dict[str, bytes]
 ) -> Iterable[tuple[str, int, str, bytes]]:
     """Everything that a commit appends, in the order in which it is appended."""

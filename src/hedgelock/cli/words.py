@@ -83,6 +83,7 @@ REASONS: dict[str, str] = {
     "payer_changed": "the paying side changed",
     "multiplier_changed": "the multiplier of discretionary size changed",
     "apr_moved": "the yearly rate moved",
+    "seen_again": "the same rate, seen anew after a silence",
     "still_so": "nothing changed; said again so that silence can be told from calm",
     # safety
     "started": "HedgeLock started",

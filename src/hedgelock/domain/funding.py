@@ -101,6 +101,8 @@ class FundingReason(enum.Enum):
     MULTIPLIER_CHANGED = "multiplier_changed"
     APR_MOVED = "apr_moved"
     STILL_SO = "still_so"
+    SEEN_AGAIN = "seen_again"
+    """The same rate, but seen anew after a silence: what was published looks older than it is."""
 
 
 class FundingMemory(msgspec.Struct, frozen=True, kw_only=True):
@@ -235,4 +237,6 @@ def _why_publish(
         return FundingReason.APR_MOVED
     if now_ms - memory.published_ms >= HEARTBEAT_MS:
         return FundingReason.STILL_SO
+    if context.ts_seen_ms - last.ts_seen_ms >= HEARTBEAT_MS:
+        return FundingReason.SEEN_AGAIN
     return None

@@ -232,7 +232,11 @@ class BybitReads:
     async def _position_rows(self, query: dict[str, Any]) -> tuple[list[Position], int, int]:
         category, positions, event_ms, seen_ms = query["category"], [], 0, 0
         async for answer in pages(self._venue, "/v5/position/list", query):
-            for row in answer.result.rows("list"):
+            rows = answer.result.rows("list")
+            if "symbol" in query and not rows:
+                # A symbol that is asked for has a row even when flat: none is no news of flatness.
+                raise answer.result.bad("list", f"no row of {query['symbol']}")
+            for row in rows:
                 position = bybit_parse.parse_position(row, category=category)
                 if position is not None:
                     positions.append(position)

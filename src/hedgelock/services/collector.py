@@ -24,6 +24,7 @@ from hedgelock.domain.registry import Quarantined
 from hedgelock.errors import BusError, VenueError, VenueForbidden
 from hedgelock.ports import Clock, Exchange, Outgoing, Publisher
 from hedgelock.services import clock_watch
+from hedgelock.services.ban_watch import BanWatch
 
 _log = structlog.get_logger("collector")
 
@@ -119,6 +120,7 @@ class Collector:
         self._lines: dict[tuple[str, ...], int] = {}
         self._ledger_since_ms: int | None = None
         self._quarantine_minute = (0, 0)
+        self._ban = BanWatch(clock)
         self._stopping = asyncio.Event()
         self._dirty = asyncio.Event()
         self._clock_due = asyncio.Event()
@@ -214,6 +216,7 @@ class Collector:
         if isinstance(error, VenueForbidden):
             delay_ms = policy.forbidden_retry_ms
             self._on_forbidden(self._exchange.account, error)
+        self._ban.heard(self._exchange.account, error)
         if isinstance(error, VenueError) and error.code in ("10002", "-1"):
             self._clock_due.set()
         _log.warning(

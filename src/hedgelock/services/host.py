@@ -61,9 +61,14 @@ class Host:
         make_exchange: Callable[[str, OnLimits], Exchange],
         clock: Clock,
         local: LocalBus | None,
+        is_process: bool = True,
     ) -> None:
-        """`local`: the bus where it is one of this process; else every service gets a thread."""
+        """`local`: the bus where it is one of this process; else every service gets a thread.
+
+        `is_process` False inside a simulation: no pages, and the garbage is somebody else's.
+        """
         self._local = local
+        self._is_process = is_process
         self._settings = settings
         self._bus = bus
         self._names = names
@@ -93,21 +98,24 @@ class Host:
 
     async def run(self) -> int:
         """Until stopped; 0, or 1 when something fatal ended it (it is in the log)."""
-        http = HttpServers(self._pages())
-        await http.start()
+        http = HttpServers(self._pages()) if self._is_process else None
+        if http is not None:
+            await http.start()
         pumps = self._pumps()
         try:
             await self._start_hands()
             for pump in pumps:
                 pump.start()
             self._start_collectors()
-            self._loop.call_later(SETTLED_S, _freeze_garbage)
+            if self._is_process:
+                self._loop.call_later(SETTLED_S, _freeze_garbage)
             _log.info("started", services=list(self._names))
             await self._stop.wait()
         finally:
             _log.info("stopping", services=list(self._names))
             await self._end(pumps)
-            await http.stop()
+            if http is not None:
+                await http.stop()
         if self._fatal is not None:
             name, error = self._fatal
             _log.critical("fatal", service=name, error=f"{type(error).__name__}: {error}")
@@ -127,7 +135,8 @@ class Host:
         for pump in pumps:
             pump.stop()
         for pump in pumps:
-            await asyncio.to_thread(pump.join, STOP_TIMEOUT_S)
+            if isinstance(pump, ThreadPump):
+                await asyncio.to_thread(pump.join, STOP_TIMEOUT_S)
         for runner in self._runners.values():
             runner.session.close()
         self._publisher.close()

@@ -34,6 +34,8 @@ from hedgelock.topics import TOPICS
 
 READ_AGE_MAX_MS = 30_000
 TICK_AGE_MAX_MS = 10_000
+REFUSALS_IN_A_ROW = 3
+"""So many orders rejected one after the other, and a person is told."""
 _READS = ("wallet", "positions", "fund", "loan")
 
 _CODES: dict[type, list[Any]] = {
@@ -109,6 +111,7 @@ class Telemetry:
         self._troubles: dict[str, str] = {}
         self._held_shown = 0
         self._raised: set[str] = set()
+        self._refusals: dict[str, int] = {}
 
     def observed(self) -> Observed:
         """Hooks for a runner."""
@@ -244,6 +247,17 @@ class Telemetry:
         if show is not None:
             show(self, envelope)
 
+    def count_refusal(self, end: OrderConfirmation) -> None:
+        """Alive is not able: orders that the exchange refuses one after the other are an alarm."""
+        count = self._refusals.get(end.account, 0) + 1
+        if end.status is not OrderStatus.REJECTED or end.filled_qty:
+            count = 0
+        self._refusals[end.account] = count
+        if count == REFUSALS_IN_A_ROW:
+            self._log.error("orders_rejected", account=end.account, in_a_row=count, text=end.text)
+        text = f"{count} rejected in a row: {end.text}" if count >= REFUSALS_IN_A_ROW else ""
+        self.trouble(f"{end.account}'s orders", text)
+
     def changed(self, name: str, key: str, value: object) -> bool:
         """True the first time and whenever `value` differs from the last."""
         if self._states.get((name, key)) == value:
@@ -314,6 +328,7 @@ def _show_order_end(to: Telemetry, envelope: codec.Envelope) -> None:
     if not body.is_terminal or not to.changed("order", body.intent_id, body.revision):
         return
     to.metrics.orders_total.inc(status=body.status.value)
+    to.count_refusal(body)
     to.metrics.fills_total.inc(len(body.fills))
     to.say("order_done", envelope, account=body.account, intent=body.intent_id,
            client_order_id=body.client_order_id, status=body.status.value, side=body.side.value,

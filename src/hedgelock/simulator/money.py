@@ -15,6 +15,9 @@ ONE = Decimal(1)
 GRAIN = Decimal("0.0000000001")
 """Smallest amount of any coin that the ledger holds; amounts are rounded to it once, on entry."""
 
+DECIMALS_MAX = 18
+"""Decimals of any number that the exchange sends."""
+
 OUTSIDE = "outside"  # where deposits come from
 HOUSE = "house"  # counterparty of every fill, and clearing of realised profit and loss
 FEES = "fees"
@@ -23,10 +26,14 @@ LENDER = "lender"
 
 
 def text(value: Decimal) -> str:
-    """Plain decimal text without exponent and without trailing zeros."""
+    """Plain decimal text without exponent, without trailing zeros, cut after 18 decimals.
+
+    A quotient (the entry value of a position closed in parts) has no end; the exchange sends none.
+    """
     plain = format(value, "f")
-    if "." in plain:
-        plain = plain.rstrip("0").rstrip(".")
+    point = plain.find(".")
+    if point >= 0:
+        plain = plain[:point + 1 + DECIMALS_MAX].rstrip("0").rstrip(".")
     return "0" if plain in {"-0", ""} else plain
 
 
