@@ -45,7 +45,7 @@ test: .venv/.dev-ready kafka-setup ## all tests, real Kafka included, and the co
 	$(PY) scripts/check_coverage.py
 
 test-core: .venv/.dev-ready ## the quick ones: domain, services, architecture; no Kafka
-	$(PY) -m pytest -n $(WORKERS) --dist loadfile -m "not soak and not slow and not kafka" \
+	$(PY) -m pytest -n $(WORKERS) --dist loadgroup -m "not soak and not slow and not kafka" \
 	  tests/domain tests/services tests/architecture tests/telemetry tests/test_config.py $(ARGS)
 
 soak: .venv/.dev-ready kafka-setup ## the long ones: unscaled demo, twenty kills on each bus

@@ -15,7 +15,7 @@ lot() { # NICENESS NAME WORKERS MARKS [pytest arguments]
   local niceness=$1 name=$2 count=$3 marks=$4
   shift 4
   COVERAGE_FILE=.coverage.$name nice -n "$niceness" .venv/bin/python -m pytest -n "$count" \
-    --dist loadfile --cov --cov-report= -m "$marks" "$@"
+    --dist loadgroup --cov --cov-report= -m "$marks" "$@"
 }
 
 timed() { lot 0 timed 1 "timed and not soak" "$@"; }

@@ -110,7 +110,8 @@ class Supervisor:
             while not self.failure and not self._stopping.wait(POLL_S):
                 for child in self.children:
                     self._tend(child)
-                self._mind_the_abandoned(self.children[-1], time.monotonic())
+                    if child.name == "engine":
+                        self._mind_the_abandoned(child, time.monotonic())
                 self._bound_log()
         finally:
             if self.failure:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import decimal
 from decimal import Decimal as D
+from fractions import Fraction
 
 import pytest
 from hypothesis import example, given
@@ -57,8 +58,10 @@ def test_floor_never_exceeds_and_ceil_never_falls_short(value, step):
     """Floor goes towards zero, ceil away from it, by less than one step, to whole steps."""
     low, high = floor_to(value, step), ceil_to(value, step)
     assert abs(low) <= abs(value) <= abs(high)
-    assert abs(value) - abs(low) < step
-    assert abs(high) - abs(value) < step
+    # Exactly: a difference of decimals would be rounded to the step itself.
+    exact = Fraction(abs(value))
+    assert exact - Fraction(abs(low)) < Fraction(step)
+    assert Fraction(abs(high)) - exact < Fraction(step)
     assert low % step == 0 and high % step == 0
 
 

@@ -41,7 +41,7 @@ def check_traces(run: Trial) -> None:
     ticks = {trace_id(e.trace): e for e in envelopes(run, "market_data")}
     assessments = {e.id: e for e in envelopes(run, "risk_state")}
     orders = {e.body.intent_id: e for e in envelopes(run, "hedge_trades")
-              if isinstance(e.body, PlaceOrder)}
+              if isinstance(e.body, PlaceOrder) and e.body.trigger_price is None}  # stops follow fills
     ends = [e for e in envelopes(run, "trade_confirmations") if isinstance(e.body, OrderConfirmation)]
     lines: dict[str, set[str]] = {}
     for line in run.lines("engine"):

@@ -23,7 +23,10 @@ def assert_right(plan: Plan | int) -> int:
     return report.counts["excused"]
 
 
-@pytest.mark.parametrize("first", range(0, SEEDS, LOT))
+@pytest.mark.parametrize("first", [
+    pytest.param(first, marks=pytest.mark.xdist_group(f"seeds from {first}"))
+    for first in range(0, SEEDS, LOT)
+])
 def test_comes_through_faults_and_deaths(first: int) -> None:
     """No duplicate, books equal the exchange's, the hedge on target, whatever went wrong before."""
     excused = sum(assert_right(seed) for seed in range(first, first + LOT))

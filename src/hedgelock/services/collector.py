@@ -8,6 +8,7 @@ logged and retried with back-off; only a person can mend a refused key, which `o
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -406,8 +407,7 @@ class Collector:
         account = self._exchange.account
         self._publisher.publish([self._outgoing("account_ledger", account, x) for x in fresh])
         self._ledger_since_ms = max(since_ms, newest_ms - self._policy.ledger_overlap_ms)
-        floor_ms = self._ledger_since_ms
-        self._lines = {key: ts_ms for key, ts_ms in self._lines.items() if ts_ms >= floor_ms}
+        self._lines = {k: ms for k, ms in self._lines.items() if ms >= self._ledger_since_ms}
 
     async def _clock_loop(self) -> None:
         """Measure the clock at the start, every hour, and after a refused timestamp."""
@@ -415,8 +415,6 @@ class Collector:
             self._clock_due.clear()
             self.stats.clock_offset_ms = await self._exchange.clock_offset_ms()
             wait_ms = clock_watch.next_ms(self.stats.clock_offset_ms, self._policy.clock_ms)
-            try:
+            with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(wait_ms / 1000):
                     await self._clock_due.wait()
-            except TimeoutError:
-                continue

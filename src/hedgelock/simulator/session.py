@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 import msgspec
 
 from hedgelock.simulator.auth import is_time
-from hedgelock.simulator.dcp import TOPICS as DCP_TOPICS
 from hedgelock.simulator.entry import PATHS, EntrySession
 from hedgelock.simulator.fault_kinds import Match
 from hedgelock.simulator.faults import Seen, Verdict, like
@@ -108,8 +107,6 @@ class Session:
     def end(self) -> None:
         """The connection is over; nothing more is sent."""
         self._open = False
-        for topic in sorted(self.topics):
-            self._protect(topic, listening=False)
         self._gateway.hub.leave(self)
 
     # ------------------------------------------------------------ in
@@ -200,19 +197,9 @@ class Session:
         def apply() -> None:
             if self._open:
                 for topic in topics:
-                    if listening is not (topic in self.topics):
-                        self._protect(topic, listening=listening)
                     change(self, topic)
 
         self._gateway.later(DATA_DELAY_S, apply)
-
-    def _protect(self, topic: str, *, listening: bool) -> None:
-        """Tell the disconnection protection who listens: a window runs while nobody does."""
-        if self.account is None or topic not in DCP_TOPICS:
-            return
-        x = self._gateway.venue.exchange
-        tell = x.dcp.connected if listening else x.dcp.disconnected
-        tell(self.account.name, topic, x.now_ms)
 
     def _refusal(self, topics: list[str]) -> str:
         for topic in topics:
