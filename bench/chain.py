@@ -15,15 +15,18 @@ from typing import Any
 import msgspec
 
 from bench.processes import BenchError
+from hedgelock import app
 from hedgelock.bus import codec
+from hedgelock.config import load
 from hedgelock.domain import hedging, risk
 from hedgelock.domain.hedge_memory import HedgeMemory
 from hedgelock.domain.order import PlaceOrder
 from hedgelock.domain.step import Now, Step
 from hedgelock.ports import Bus
 from hedgelock.services import hedger, risk_engine
+from hedgelock.services.journal import JournalInput, JournalStep, refolded
 from hedgelock.services.service import Service
-from hedgelock.services.tables import TableReader, TableRow, digest
+from hedgelock.services.tables import TableReader, TableRow
 
 ROUNDS = 3_000
 WARM_UP = 300
@@ -31,43 +34,12 @@ WARM_UP = 300
 Tables = dict[str, dict[str, TableRow]]
 
 
-class _Row(msgspec.Struct):
-    topic: str
-    key: str
-    hash: str = ""
-    value: msgspec.Raw = msgspec.Raw(b"null")
-    absent: bool = False
-
-
-class _Input(msgspec.Struct):
-    topic: str
-    id: str
-    body: msgspec.Raw
-
-
-class _Entry(msgspec.Struct):
-    """What is needed of `services.journal.JournalStep`."""
-
-    service: str
-    key: str
-    seq: int
-    now_ms: int
-    log_id: str
-    before: str
-    inputs: tuple[_Input, ...]
-    rows: tuple[_Row, ...]
-    state: msgspec.Raw
-
-
-_entries = msgspec.json.Decoder(_Entry)
-
-
 @dataclass
 class Moment:
     """One journalled step, ready to be folded again."""
 
-    entry: _Entry
-    item: _Input
+    entry: JournalStep
+    item: JournalInput
     state: Any
     tables: Tables
     now: Now
@@ -79,42 +51,35 @@ class Recording:
     def __init__(self, bus: Bus) -> None:
         self._bus = bus
         self._rows = {record.key: record.value for record in bus.read("step_rows")}
-        self._states: dict[tuple[str, str], bytes] = {}
-        self.steps: list[tuple[_Entry, bytes]] = []
-        for record in bus.read("steps"):
-            entry = _entries.decode(record.value)
-            at = (entry.service, entry.key)
-            before = self._states.get(at, b"")
-            if before and digest(before) == entry.before:
-                self.steps.append((entry, before))
-            self._states[at] = bytes(entry.state)
+        values = (record.value for record in bus.read("steps"))
+        services = app.folded(load({}, env_file=None))
+        self.steps = [step for step in refolded(values, self._rows, services) if step.before]
 
     def ordered_step(self) -> tuple[bytes, bytes, bytes]:
         """(journal entry, state, order) of the hedger's first step that ordered something."""
         for record in self._bus.read("hedge_trades"):
             decision = codec.decode(record.value).id.rpartition(".")[0]
-            for entry in self._bus.read("steps"):
-                step = _entries.decode(entry.value)
-                if f"{step.service}:{step.key}:{step.seq}" == decision:
-                    return entry.value, bytes(step.state), record.value
+            for entry, _, after, _ in self.steps:
+                if f"{entry.service}:{entry.key}:{entry.seq}" == decision:
+                    return msgspec.json.encode(entry), after, record.value
         raise BenchError("the recording holds no order")
 
     def moments(self, service: Service[Any], topic: str) -> list[Moment]:
         """Every step of `service` that one message of `topic` alone led to."""
         found = []
-        for entry, before in self.steps:
+        for entry, before, _, _ in self.steps:
             if entry.service != service.name or [i.topic for i in entry.inputs] != [topic]:
                 continue
             now = Now(entry.now_ms, f"{service.name}:{entry.key}:{entry.seq}", entry.log_id)
-            found.append(Moment(entry, entry.inputs[0], service.decode_state(before),
+            found.append(Moment(entry, entry.inputs[0], service.decode_state(before or b""),
                                 self._tables(entry), now))
         return found
 
-    def _tables(self, entry: _Entry) -> Tables:
+    def _tables(self, entry: JournalStep) -> Tables:
         tables: Tables = {}
         for row in entry.rows:
             if not row.absent:
-                value = self._rows[row.hash] if row.hash else bytes(row.value)
+                value = bytes(row.value) if row.is_inline else self._rows[row.hash]
                 tables.setdefault(row.topic, {})[row.key] = TableRow.of(value)
         return tables
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
@@ -121,31 +121,50 @@ class Replayed(msgspec.Struct, kw_only=True):
     differences: list[Difference] = []
 
 
+class Refolded(NamedTuple):
+    """A journal entry, folded again. `before` None = the journal no longer holds where it began."""
+
+    entry: JournalStep
+    before: bytes | None
+    after: bytes
+    problem: str
+
+
+def refolded(
+    values: Iterator[bytes], rows: Mapping[str, bytes], services: Mapping[str, Service[Any]]
+) -> Iterator[Refolded]:
+    """Fold every journal entry again from its own inputs; "" = it came out as recorded."""
+    states: dict[tuple[str, str], bytes] = {}
+    for value in values:
+        entry = _decoder.decode(value)
+        at = (entry.service, entry.key)
+        before = states.get(at, b"") if entry.before else b""
+        is_known = not entry.before or digest(before) == entry.before
+        after, problem = b"", ""
+        if is_known:
+            after, problem = _refold(services[entry.service], entry, before, rows)
+        recorded = bytes(entry.state)
+        states[at] = after if recorded == b"null" else recorded
+        yield Refolded(entry, before if is_known else None, states[at], problem)
+
+
 def replay(
     values: Iterator[bytes],
     rows: Mapping[str, bytes],
     services: Mapping[str, Service[Any]],
     progress: Callable[[int], None] = lambda _: None,
 ) -> Replayed:
-    """Fold every journal entry again from its own inputs and compare states and outputs."""
+    """Fold every journal entry again and compare states and outputs with what was recorded."""
     result = Replayed()
-    states: dict[tuple[str, str], bytes] = {}
-    for value in values:
-        entry = _decoder.decode(value)
-        at = (entry.service, entry.key)
-        before = states.get(at, b"") if entry.before else b""
-        if digest(before) == entry.before or not entry.before:
-            after, problem = _refold(services[entry.service], entry, before, rows)
-            result.steps += 1
-            if problem:
-                result.differences.append(
-                    Difference(service=entry.service, key=entry.key, seq=entry.seq, what=problem)
-                )
-        else:
-            after = b""
+    for entry, before, _, problem in refolded(values, rows, services):
+        if before is None:
             result.skipped += 1
-        recorded = bytes(entry.state)
-        states[at] = after if recorded == b"null" else recorded
+        else:
+            result.steps += 1
+        if problem:
+            result.differences.append(
+                Difference(service=entry.service, key=entry.key, seq=entry.seq, what=problem)
+            )
         progress(result.steps + result.skipped)
     return result
 
