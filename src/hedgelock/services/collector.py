@@ -23,8 +23,7 @@ from hedgelock.domain.message import Message
 from hedgelock.domain.registry import Quarantined
 from hedgelock.errors import BusError, VenueError, VenueForbidden
 from hedgelock.ports import Clock, Exchange, Outgoing, Publisher
-from hedgelock.services import clock_watch
-from hedgelock.services.ban_watch import BanWatch
+from hedgelock.services import ban_watch, clock_watch
 
 _log = structlog.get_logger("collector")
 
@@ -119,7 +118,7 @@ class Collector:
         self._lines: dict[tuple[str, ...], int] = {}
         self._ledger_since_ms: int | None = None
         self._quarantine_minute = (0, 0)
-        self._ban = BanWatch(clock)
+        self._ban = ban_watch.BanWatch(clock)
         self._stopping = asyncio.Event()
         self._dirty = asyncio.Event()
         self._clock_due = asyncio.Event()
@@ -251,9 +250,7 @@ class Collector:
         if now_ms // 60_000 != self._quarantine_minute[0]:
             self._quarantine_minute = (now_ms // 60_000, 0)
         minute, count = self._quarantine_minute
-        _log.warning(
-            "unreadable", account=self._exchange.account, topic=topic, reason=reason
-        )
+        _log.warning("unreadable", account=self._exchange.account, topic=topic, reason=reason)
         if count >= self._policy.quarantined_per_minute:
             return
         self._quarantine_minute = (minute, count + 1)
