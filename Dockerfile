@@ -12,8 +12,9 @@ RUN /opt/hedgelock/bin/pip install --no-deps --no-build-isolation . \
  && /opt/hedgelock/bin/python -m compileall -q /opt/hedgelock/lib
 
 FROM python:3.11-slim-bookworm
-RUN useradd --system --uid 10001 --no-create-home --shell /usr/sbin/nologin hedgelock \
- && install -d -o hedgelock -g hedgelock -m 700 /data
+RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin hedgelock \
+ && install -d -o hedgelock -g hedgelock -m 700 /data \
+ && touch /etc/hedgelock-image
 COPY --from=build /opt/hedgelock /opt/hedgelock
 # Inside a container everything binds all addresses; what is published decides who reaches it.
 ENV PATH=/opt/hedgelock/bin:$PATH \

@@ -38,7 +38,7 @@ run: .venv/.run-ready ## the demo: simulator, HedgeLock and an unprotected twin,
 
 # ---------------------------------------------------------------- prove
 
-.PHONY: test test-core soak bench lint types
+.PHONY: test test-core test-containers soak bench lint types
 test: .venv/.dev-ready kafka-setup ## all tests, real Kafka included, and the coverage gates
 	@rm -f .coverage .coverage.*
 	@scripts/with_kafka.sh scripts/run_tests.sh $(WORKERS) $(ARGS)
@@ -50,6 +50,9 @@ test-core: .venv/.dev-ready ## the quick ones: domain, services, architecture; n
 
 soak: .venv/.dev-ready kafka-setup ## the long ones: unscaled demo, twenty kills on each bus
 	$(PY) -m pytest -m soak -s -p no:randomly --timeout=0 $(ARGS)
+
+test-containers: .venv/.dev-ready kafka-setup ## build the image and run every service as a container (root, podman)
+	@scripts/test_containers.sh $(ARGS)
 
 bench: .venv/.dev-ready kafka-setup ## speed and memory against their bars, into bench/results.json
 	$(PY) -m bench $(ARGS)

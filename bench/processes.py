@@ -7,7 +7,6 @@ import http.client
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -15,6 +14,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from bench.ports import free_port, free_ports
 
 ROOT = Path(__file__).resolve().parent.parent
 HOST = "127.0.0.1"
@@ -27,25 +28,6 @@ _KEPT = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "VIRTUAL_ENV", "JAVA_HOME",
 
 class BenchError(Exception):
     """A part did not start or did not do what is measured; the text says which and where its log is."""
-
-
-def free_ports(count: int) -> list[int]:
-    """Loopback ports that nobody uses now, neighbours where possible."""
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind((HOST, 0))
-        return [int(one.getsockname()[1]) for one in sockets]
-
-
-def broker_port() -> int:
-    """A port that is free together with the next one."""
-    for _ in range(100):
-        port = free_ports(1)[0]
-        with contextlib.suppress(OSError), socket.socket() as after:
-            after.bind((HOST, port + 1))
-            return port
-    raise BenchError("no two neighbouring loopback ports are free")
 
 
 class Site:
@@ -161,7 +143,7 @@ def end(child: subprocess.Popen[bytes]) -> None:
 @contextlib.contextmanager
 def broker(folder: Path) -> Iterator[str]:
     """A real Kafka broker; host:port. Ends with the block."""
-    port = broker_port()
+    port = free_port()
     done = subprocess.run(
         [str(ROOT / "scripts" / "kafka-broker.sh"), str(folder), str(port)],
         capture_output=True, text=True, timeout=300, check=False,

@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
 # A real Kafka broker (KRaft, one node) without Docker, for tests and for trying things out.
 #
-#   scripts/kafka-broker.sh DIR PORT      data and log in DIR, clients on 127.0.0.1:PORT
+#   scripts/kafka-broker.sh DIR PORT [HOST]     data and log in DIR, clients on HOST:PORT (127.0.0.1)
 #
 # PORT+1 is taken by the controller. Starts in the background, waits until the broker answers and
 # prints its pid; `kill PID` stops it. Needs Java 17 and, the first time, Maven: the jars go to
 # $HEDGELOCK_CACHE (default: .cache/kafka in the project) and are used from there afterwards.
 set -euo pipefail
 
-if [ $# -ne 2 ]; then
+if [ $# -lt 2 ] || [ $# -gt 3 ]; then
   sed -n '2,8s/^# \{0,1\}//p' "$0" >&2
   exit 2
 fi
@@ -19,6 +19,7 @@ libs=$cache/kafka-$version
 mkdir -p "$1" "$cache"
 dir=$(cd "$1" && pwd)
 port=$2
+host=${3:-127.0.0.1}
 
 need() {
   command -v "$1" >/dev/null && return
@@ -55,9 +56,9 @@ exec 9>&-
 cat >"$dir/server.properties" <<CONF
 process.roles=broker,controller
 node.id=1
-controller.quorum.voters=1@127.0.0.1:$((port + 1))
-listeners=PLAINTEXT://127.0.0.1:$port,CONTROLLER://127.0.0.1:$((port + 1))
-advertised.listeners=PLAINTEXT://127.0.0.1:$port
+controller.quorum.voters=1@$host:$((port + 1))
+listeners=PLAINTEXT://$host:$port,CONTROLLER://$host:$((port + 1))
+advertised.listeners=PLAINTEXT://$host:$port
 controller.listener.names=CONTROLLER
 listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT
 inter.broker.listener.name=PLAINTEXT
@@ -90,14 +91,14 @@ pid=$!
 disown
 
 for _ in $(seq 1 240); do
-  if (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; then
+  if (exec 3<>"/dev/tcp/$host/$port") 2>/dev/null; then
     echo "$pid"
     exit 0
   fi
   kill -0 "$pid" 2>/dev/null || break
   sleep .25
 done
-echo "kafka-broker: no answer on 127.0.0.1:$port; the end of $dir/kafka.log:" >&2
+echo "kafka-broker: no answer on $host:$port; the end of $dir/kafka.log:" >&2
 tail -n 20 "$dir/kafka.log" >&2
 kill "$pid" 2>/dev/null || true
 exit 1

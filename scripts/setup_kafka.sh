@@ -32,7 +32,7 @@ if ! jars; then
   echo "setup: fetching Kafka through Maven into $cache" >&2
   work=$(mktemp -d)
   trap 'rm -rf "$work"' EXIT
-  port=$(.venv/bin/python -c 'import socket; s = socket.create_server(("127.0.0.1", 0)); print(s.getsockname()[1])')
+  port=$(python3 bench/ports.py)
   # Starting it once also proves that it runs here.
   pid=$(scripts/kafka-broker.sh "$work" "$port")
   kill "$pid"

@@ -8,21 +8,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 
 if [ -z "${HEDGELOCK_TEST_KAFKA:-}" ]; then
   folder=$(mktemp -d)
-  port=$(python3 - <<'PY'
-import socket
-
-for _ in range(100):
-    with socket.socket() as first, socket.socket() as second:
-        first.bind(("127.0.0.1", 0))
-        port = first.getsockname()[1]
-        try:
-            second.bind(("127.0.0.1", port + 1))
-        except OSError:
-            continue
-        print(port)
-        break
-PY
-  )
+  port=$(python3 "$here/../bench/ports.py")
   pid=$("$here/kafka-broker.sh" "$folder" "$port")
   trap 'kill -9 "$pid" 2>/dev/null || true; rm -rf "$folder"' EXIT
   export HEDGELOCK_TEST_KAFKA="127.0.0.1:$port"

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
-from kafka_broker import kafka_bootstrap
 
 from hedgelock.domain.money import trap_floats
+from kafka_broker import kafka_bootstrap
 
 __all__ = ["kafka_bootstrap"]
 

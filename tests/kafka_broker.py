@@ -8,30 +8,16 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from bench.ports import free_port
 
 SCRIPT = Path(__file__).resolve().parent.parent / "scripts" / "kafka-broker.sh"
 START_TIMEOUT_S = 300.0
 """Fetching the jars the first time included."""
-
-
-def free_port_pair() -> int:
-    """A loopback port that is free together with the next one (broker, controller)."""
-    for _ in range(100):
-        with socket.socket() as first, socket.socket() as second:
-            first.bind(("127.0.0.1", 0))
-            port = int(first.getsockname()[1])
-            try:
-                second.bind(("127.0.0.1", port + 1))
-            except OSError:
-                continue
-            return port
-    pytest.fail("no two neighbouring loopback ports are free")
 
 
 def start_broker(folder: Path, port: int) -> int:
@@ -64,7 +50,7 @@ def kafka_bootstrap(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     if running:
         yield running
         return
-    folder, port = tmp_path_factory.mktemp("kafka"), free_port_pair()
+    folder, port = tmp_path_factory.mktemp("kafka"), free_port()
     pid = start_broker(folder, port)
     yield f"127.0.0.1:{port}"
     stop_broker(pid)

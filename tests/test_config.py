@@ -102,6 +102,13 @@ def test_the_demo_brings_its_own_dwell() -> None:
         "main").execution.slippage_max == Decimal("0.001")
     assert loaded().policy("main").execution.slippage_max == Decimal("0.005")
     assert loaded(RISK__DWELL_S="7").policy("main").risk.dwell_ms == 7000
+    fast = settings.policy("main").execution
+    assert (fast.rest_ms, fast.reprice_ms, fast.settlement_guard_ms) == (125, 62, 500)
+    assert fast.slippage_brisk == fast.slippage_max == Decimal("0.02")
+    assert loaded().policy("main").execution.slippage_brisk == Decimal("0.005")
+    calm = loaded(SIM__SCENARIO="calm").policy("main").execution
+    assert (calm.rest_ms, calm.reprice_ms, calm.settlement_guard_ms) == (10_000, 1_000, 60_000)
+    assert calm.slippage_brisk == Decimal("0.001")
     assert loaded(MODE="testnet", **KEYS, **OPERATOR).policy("main").risk.dwell_ms == 300_000
 
 

@@ -38,7 +38,7 @@ from hedgelock.services import (
     trade_executor,
 )
 from hedgelock.services.host import Host, OnLimits
-from hedgelock.services.service import Service
+from hedgelock.services.service import Service, Stored
 from hedgelock.supervisor import REFUSED_EXIT
 from hedgelock.telemetry import log
 
@@ -66,6 +66,23 @@ def folded(settings: Settings) -> dict[str, Service[Any]]:
 
 WAL_GROWN_BYTES = 8 << 20
 """More than the WAL of a busy account reaches between two checkpoints."""
+
+
+def unreadable_states(
+    settings: Settings, states: Sequence[tuple[str, str, bytes]]
+) -> list[tuple[str, str, str]]:
+    """(service, key, why) of stored states that this version cannot fold on from."""
+    services = folded(settings)
+    found = []
+    for name, key, stored in states:
+        if name not in services:
+            found.append((name, key, "no such service any more"))
+            continue
+        try:
+            services[name].decode_state(bytes(msgspec.json.decode(stored, type=Stored).state))
+        except (msgspec.DecodeError, ValueError) as error:
+            found.append((name, key, str(error)))
+    return found
 
 
 def open_bus(settings: Settings, *, read_only: bool = False) -> Bus:
@@ -239,8 +256,7 @@ def dcp_window_s(policy: Policy) -> int:
     """
     from hedgelock.exchanges.bybit_key import DCP_WINDOW_S
 
-    keeps_stop = bool(getattr(policy.execution, "stop_margin_ratio", 0))
-    return 0 if keeps_stop else DCP_WINDOW_S
+    return 0 if policy.hedge.stop_margin_ratio else DCP_WINDOW_S
 
 
 class StartRefused(HedgeLockError):

@@ -21,6 +21,7 @@ import structlog
 from hedgelock.config import Mode, Settings
 from hedgelock.config.child import child_environment
 from hedgelock.errors import ConfigError
+from hedgelock.telemetry import rotation
 from hedgelock.telemetry.http import probe
 
 _log = structlog.get_logger("supervisor")
@@ -67,8 +68,11 @@ class Supervisor:
     def __init__(self, settings: Settings, *, log_path: Path | None = None) -> None:
         self._settings = settings
         self._environment = child_environment(settings)
+        self._log_path = log_path
         self._log_file = log_path.open("ab") if log_path else None
         self._stopping = threading.Event()
+        self._log_trouble = False
+        self.log_bytes_max = rotation.BYTES_MAX
         self.failure: str = ""
         self._status = 0
         self._was_ready = False
@@ -107,6 +111,7 @@ class Supervisor:
                 for child in self.children:
                     self._tend(child)
                 self._mind_the_abandoned(self.children[-1], time.monotonic())
+                self._bound_log()
         finally:
             if self.failure:
                 _log.critical("gave_up", reason=self.failure)
@@ -167,6 +172,16 @@ class Supervisor:
                 stderr=self._log_file, stdin=subprocess.DEVNULL, start_new_session=True,
             )
         )
+
+    def _bound_log(self) -> None:
+        if self._log_path is None:
+            return
+        try:
+            rotation.rotate(self._log_path, bytes_max=self.log_bytes_max)
+        except OSError as error:  # a full disk: the log is the last thing that may stop a run
+            if not self._log_trouble:
+                _log.warning("log_not_rotated", error=str(error))
+            self._log_trouble = True
 
     def _fail(self, reason: str, status: int) -> None:
         self.failure, self._status = reason, status

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import os
 import re
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,8 +15,8 @@ import pytest
 import yaml
 
 from hedgelock.config import load
-from hedgelock.config.groups import HttpSettings
 from hedgelock.config.load import variables
+from hedgelock.config.machine import HttpSettings
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SERVICES = ("collector", "funding-engine", "risk-engine", "hedger", "trade-executor", "safety")
@@ -128,3 +130,25 @@ def test_only_what_is_needed_enters_the_image() -> None:
     assert {rule[1:] for rule in rules if rule.startswith("!")} == {
         "pyproject.toml", "requirements.lock", "README.md", "LICENSE", "src",
     }
+
+
+def test_containers_are_tested_as_root_or_not_at_all(tmp_path: Path) -> None:
+    """Who may not make a network gets the command to type and a failure, before anything is built."""
+    someone = tmp_path / "id"
+    someone.write_text("#!/bin/sh\necho 1000\n")
+    someone.chmod(0o755)
+    done = subprocess.run(
+        [str(ROOT / "scripts" / "test_containers.sh")], capture_output=True, text=True, check=False,
+        env={"PATH": f"{tmp_path}:{os.environ['PATH']}", "HEDGELOCK_IMAGES": str(tmp_path / "images")},
+    )
+    assert done.returncode == 1
+    assert "sudo make test-containers" in done.stderr
+    assert not (tmp_path / "images").exists()
+
+
+def test_our_image_is_known_as_a_container() -> None:
+    """The simulator binds all addresses only where it knows that it is in a container."""
+    from hedgelock.cli.start import _CONTAINER_MARKS
+
+    (touched,) = re.findall(r"touch (\S+)", (ROOT / "Dockerfile").read_text("utf-8"))
+    assert touched in _CONTAINER_MARKS

@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 
 from hedgelock.bus.codec import CARRIES
-from hedgelock.config.groups import HttpSettings
+from hedgelock.config.machine import HttpSettings
 from hedgelock.topics import TOPICS, Kind, Topic
 
 SERVICES = frozenset(

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-import sys
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-
 from bench.figures import Figure, percentile, spread
 from bench.latency import Trigger, join
 

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import random
-import socket
 from collections.abc import Callable, Sequence
 from decimal import Decimal as D
 from pathlib import Path
@@ -43,19 +39,6 @@ class Outcome(NamedTuple):
 
 
 Cli = Callable[..., Outcome]
-
-
-_PORTS = iter(random.Random(os.getpid() + 1).sample(range(15_000, 32_000), 17_000))
-"""Below the kernel's own range: a port found free there may be taken by any outgoing connection."""
-
-
-def free_port() -> int:
-    """A port that nobody has right now and that was not given before."""
-    while True:
-        port = next(_PORTS)
-        with contextlib.suppress(OSError), socket.socket() as trial:
-            trial.bind(("127.0.0.1", port))
-            return port
 
 
 class Log:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from bench.ports import free_port
 
 from cli.cli_story import (
     BTC,
@@ -16,7 +17,6 @@ from cli.cli_story import (
     Outcome,
     confirm,
     decision,
-    free_port,
     funding,
     place,
     positions,

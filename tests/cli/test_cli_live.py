@@ -419,7 +419,7 @@ def _hang_up(server: socket.socket) -> None:
 def test_a_busy_port_is_said_at_once(cli: Cli, taken: int) -> None:
     """A port that is taken ends the run before it starts, with the variable to set."""
     said = cli("run")
-    assert said.code == 1
+    assert said.code == 2
     assert f"port {taken}" in said.err and f"SIM__PORT={taken + 100}" in said.err
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from cli.cli_story import Cli
 
 COMMANDS = ("run", "service", "simulate", "config", "topics", "peek", "why", "replay", "doctor",
-            "operator", "healthcheck", "rehearse")
+            "operator", "healthcheck", "backup", "restore", "upgrade", "rehearse")
 
 
 def test_help_names_every_command(cli: Cli) -> None:
@@ -87,6 +88,15 @@ def test_unknown_service_is_corrected(cli: Cli) -> None:
     said = cli("service", "hegder")
     assert said.code == 2
     assert "did you mean hedger?" in said.err and "risk-engine" in said.err
+
+
+def test_a_scenario_file_that_cannot_be_played_is_explained(cli: Cli, tmp_path: Path) -> None:
+    """Exit code 2 with file, place, problem and an example; nothing listens."""
+    path = tmp_path / "bad.toml"
+    path.write_text('summary = "x"\n[[fault]]\nkind = "hut"\n', encoding="utf-8")
+    said = cli("simulate", "--script", str(path))
+    assert said.code == 2
+    assert "bad.toml: [fault] 1: kind 'hut' is unknown" in " ".join(said.err.split())
 
 
 def test_unknown_scenario_lists_all(cli: Cli) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.server
 import io
 import threading
@@ -21,6 +22,7 @@ from hedgelock.domain.safety import (
     SafetyState,
     verify,
 )
+from hedgelock.telemetry.metrics import Metrics
 
 KEY = b"hedgelock-sim-operator"
 _MODES = {"halt": SafetyMode.HALTED, "resume": SafetyMode.ACTIVE, "kill": SafetyMode.KILLED}
@@ -152,6 +154,57 @@ def test_kill_shows_what_it_means(cli: Cli, story: Log, safety: Safety) -> None:
     assert "close the hedge of 0.3000 BTC" in said.out and "95.0 %  beyond the margin call" in said.out
     assert "main is KILLED" in said.out and "being closed" in said.out
     assert safety.commands[0].flatten
+
+
+class Page(http.server.BaseHTTPRequestHandler):
+    """A service's metrics."""
+
+    metrics: Metrics
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(self.metrics.exposition())
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@contextlib.contextmanager
+def carriers(ports: dict[str, int], frozen: dict[str, int]) -> Iterator[None]:
+    """Metrics pages of hedger and trade-executor, `account_frozen` of main as given."""
+    with contextlib.ExitStack() as stack:
+        for name, code in frozen.items():
+            page = type("Page", (Page,), {"metrics": Metrics(name)})
+            page.metrics.account_frozen.set(code, account="main")
+            port = ports[f"HTTP__{name.replace('-', '_').upper()}_METRICS_PORT"]
+            server = http.server.ThreadingHTTPServer(("127.0.0.1", port), page)
+            thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+            thread.start()
+            stack.callback(thread.join)
+            stack.callback(server.server_close)
+            stack.callback(server.shutdown)
+        yield
+
+
+def test_kill_warns_when_nobody_would_close(cli: Cli, safety: Safety) -> None:
+    """Without hedger and executor a kill cancels and closes nothing, and says so before it asks."""
+    said = cli("operator", "kill", "--flatten", "--yes").out
+    assert "The hedger does not answer" in said
+    assert "The trade-executor does not answer" in said
+    assert "exchange's own site" in said
+
+
+@pytest.mark.parametrize(("code", "warns"), [(0, False), (1, False), (2, True)])
+def test_kill_warns_of_a_frozen_account(
+    cli: Cli, safety: Safety, ports: dict[str, int], code: int, warns: bool
+) -> None:
+    """Frozen by an error (2) nothing closes; opening nothing (1) does not hinder a kill."""
+    with carriers(ports, {"hedger": 0, "trade-executor": code}):
+        said = cli("operator", "kill", "--flatten", "--yes")
+    assert ("has frozen main" in said.out) is warns
+    assert "does not answer" not in said.out
+    assert said.code == 0
 
 
 def test_kill_of_an_unassessed_account(cli: Cli, safety: Safety) -> None:

@@ -186,11 +186,6 @@ def _no_convert_repay(world: World) -> dict[str, Any]:
     return {"coin": "BTC", "amount": "0.001"}
 
 
-def _protect(world: World) -> dict[str, Any]:
-    world.venue.exchange.accounts[ME].terms = KeyTerms(dcp=True)
-    return {"product": "DERIVATIVES", "timeWindow": 10}
-
-
 ASKS: dict[tuple[str, str], Ask] = {
     ("GET", "market/kline"): _fixed(**CANDLES),
     ("GET", "market/mark-price-kline"): _fixed(**CANDLES),

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
+from bench.ports import free_port
 from bus_logs import (
     KafkaLog,
     collect,
@@ -23,10 +24,10 @@ from bus_logs import (
 from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType
 
 from hedgelock.bus.kafka import LOG_IDENTITY, KafkaBus
+from hedgelock.cli.show import lags
 from hedgelock.clock import SystemClock
 from hedgelock.errors import BusError
 from hedgelock.topics import PARTITIONS, TOPICS, Kind, changelog
-from kafka_broker import free_port_pair
 
 pytestmark = pytest.mark.kafka
 
@@ -164,7 +165,7 @@ def test_many_states_are_restored_quickly(log: KafkaLog) -> None:
 
 
 def test_an_absent_broker_is_named() -> None:
-    bus = KafkaBus(f"127.0.0.1:{free_port_pair()}", clock=SystemClock())
+    bus = KafkaBus(f"127.0.0.1:{free_port()}", clock=SystemClock())
     with pytest.raises(BusError, match="KAFKA__BOOTSTRAP_SERVERS"):
         bus.open(service="hedger", instance="1", inputs=["risk_state"], tables=[])
     bus.close()
@@ -192,3 +193,26 @@ def test_closing_in_the_middle_of_a_rebalance_does_not_hang(log: KafkaLog) -> No
         for _ in range(n):  # a little later into the joining each time
             joining.poll(0.004)
         joining.close()
+
+
+def test_lag_counts_records_and_no_commit_markers(log: KafkaLog) -> None:
+    """What each group has still to read, as `hedgelock topics` shows it; a marker is nothing to read."""
+    bus = log.bus()
+    assert isinstance(bus, KafkaBus)
+    risk = bus.open(service="risk-engine", instance="0", inputs=["account_raw"], tables=[])
+    hedger = bus.open(service="hedger", instance="0", inputs=["risk_state"], tables=[])
+    log.publish(fact("a", 1), fact("a", 2))
+    seen = collect(risk, 2)
+    risk.commit([step("a", "s", fact("a", "x", "risk_state"))], {
+        ("account_raw", seen[0].partition): seen[0].offset + 1})
+    (word,) = collect(hedger, 1)
+    hedger.commit([step("a", "s")], {("risk_state", word.partition): word.offset + 1})
+
+    def behind(topic: str) -> dict[str, int]:
+        return lags(bus, topic, bus.ends(topic))
+
+    assert behind("account_raw") == {"risk-engine": 1}
+    assert behind("risk_state") == {"hedger": 0}
+    assert bus.ends("risk_state")[word.partition][1] > word.offset + 1, "no marker: nothing is proved"
+    risk.commit([step("a", "s")], {("account_raw", seen[1].partition): seen[1].offset + 1})
+    assert behind("account_raw") == {"risk-engine": 0}

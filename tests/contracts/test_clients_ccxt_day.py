@@ -150,28 +150,26 @@ class Stream:
     def __init__(self, method):
         self.rows = []
         self._method = method
-        self._heard = asyncio.Event()
         self._task = asyncio.ensure_future(self._read())
 
     async def _read(self):
         while True:
             self.rows += [dict(row) for row in await self._method()]
-            self._heard.set()
 
     async def until(self, reached):
-        """Wait until the rows say so."""
-        while not reached(self.rows):
-            self._heard.clear()
-            await self._heard.wait()
+        """Wait until it is so; ccxt may know rows that its next push only will hand out."""
+        while not reached():
+            done, _ = await asyncio.wait([self._task], timeout=0.05)
+            assert not done, self._task.exception()
 
     async def close(self):
         self._task.cancel()
         await asyncio.wait([self._task])
 
 
-def taken_over(rows):
-    """BTC that the exchange has taken over so far."""
-    fills = {r["id"]: r["amount"] for r in rows if r["info"]["execType"] == "BustTrade"}
+def taken_over(x):
+    """BTC that the exchange has taken over so far, as the stream of executions told."""
+    fills = {r["id"]: r["amount"] for r in x.myTrades if r["info"]["execType"] == "BustTrade"}
     return sum(fills.values())
 
 
@@ -179,7 +177,7 @@ async def be_funded_and_liquidated(x, server, trades):
     """A short receives funding, then a rally of 25 % takes it; stream and REST tell both."""
     await x.create_order(LINEAR, "market", "sell", 1)
     server.venue.start(server.carrier.clock())
-    await soon(trades.until(lambda rows: abs(taken_over(rows) - 1) < 1e-9))
+    await soon(trades.until(lambda: abs(taken_over(x) - 1) < 1e-9))
     (funding,) = await x.fetch_funding_history(LINEAR)
     assert funding["amount"] < 0, "in ccxt a funding payment received is negative"
     assert not (await x.fetch_position(LINEAR))["contracts"]
@@ -198,7 +196,8 @@ async def test_a_whole_trading_day():
         await meet_every_error(x)
         await enter_by_socket(x)
         await be_funded_and_liquidated(x, server, trades)
-        await soon(orders.until(lambda rows: {r["status"] for r in rows} >= {"open", "canceled"}))
+        told = {"open", "canceled"}
+        await soon(orders.until(lambda: {r["status"] for r in orders.rows} >= told))
         await orders.close()
         await trades.close()
         assert all(v == 0 for v in server.venue.exchange.ledger.totals().values())

@@ -20,7 +20,7 @@ EXECUTION: dict[str, Any] = {
 }
 ORDER: dict[str, Any] = {
     "orderId": "v", "orderLinkId": "hl1", "symbol": "BTCUSDT", "qty": "0.010", "side": "Sell",
-    "orderStatus": "New", "cancelType": "UNKNOWN", "rejectReason": "EC_NoError", "leavesQty": "0",
+    "orderStatus": "New", "price": "", "cancelType": "UNKNOWN", "rejectReason": "EC_NoError", "leavesQty": "0",
     "cumExecQty": "0.000", "orderType": "Limit", "reduceOnly": False,
     "createdTime": "1684738540559", "updatedTime": "1684738540561",
 }

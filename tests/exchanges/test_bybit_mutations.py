@@ -39,14 +39,16 @@ OPTIONAL: dict[tuple[str, str], frozenset[str]] = {
     ("ticker", "bid1Size"): ABSENT, ("ticker", "ask1Size"): ABSENT,
     # "" or 0 = a market order; only what is stated is compared with what was sent.
     ("order", "price"): EMPTY,
-    # Not stated by older venues: the size for limit orders holds, and nothing is clipped ahead.
-    ("instrument", "postOnlyMaxOrderQty"): ABSENT, ("instrument", "priceLimitRatioX"): ABSENT,
     # None = the venue states no cap.
     ("ticker", "fundingCap"): ABSENT,
     # Older symbols have no smallest value; the name it had before.
     ("instrument", "minNotionalValue"): EMPTY,
     ("instrument", "maxLimitOrderQty"): frozenset({"delete"}),
     ("instrument", "maxMarketOrderQty"): frozenset({"delete"}),
+    # None = no limit of its own for post-only orders; no price band: the venue's answer decides.
+    ("instrument", "postOnlyMaxOrderQty"): ABSENT,
+    ("instrument", "postOnlyMaxLimitOrderSize"): ABSENT,
+    ("instrument", "priceLimitRatioX"): ABSENT,
     # The key's terms: no date = it does not expire; no addresses stated = from anywhere (warned of).
     ("key", "deadlineDay"): frozenset({"delete"}), ("key", "ips"): frozenset({"delete"}),
     # A permission that is not stated is not there: `connect` refuses what is needed.
@@ -61,7 +63,7 @@ OPTIONAL: dict[tuple[str, str], frozenset[str]] = {
 def made() -> list[Case]:
     """Payloads of which there is no good recording: newer fields, pushes, a stop."""
     push = {**EXECUTION, "execPnl": "-3.5", "closedSize": "0.5", "feeCurrency": "USDT"}
-    stop = {**ORDER, "orderStatus": "Untriggered", "triggerPrice": "65000", "triggerDirection": 1,
+    stop = {**ORDER, "price": "60000", "orderStatus": "Untriggered", "triggerPrice": "65000", "triggerDirection": 1,
             "triggerBy": "MarkPrice"}
     frame = {"topic": "tickers.BTCUSDT", "type": "snapshot", "ts": 1_760_325_052_730, "data": SNAPSHOT}
     return [

@@ -13,7 +13,7 @@ from exchanges.conftest import Make
 from hedgelock.domain.effect import ListOrders, OpenOrders, OrderAnswer, Outcome, SendOrder
 from hedgelock.domain.order import OrderType, Side, TimeInForce
 from hedgelock.exchanges.bybit import CAPABILITIES
-from hedgelock.exchanges.bybit_effects import order_body
+from hedgelock.exchanges.bybit_order import order_body
 
 D = Decimal
 OPEN = "/v5/order/realtime"

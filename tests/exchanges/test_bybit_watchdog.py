@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from exchanges.bybit_samples import ORDER
@@ -16,6 +18,7 @@ from hedgelock.clock import SystemClock
 from hedgelock.config import Settings, load
 from hedgelock.domain.order import client_order_id
 from hedgelock.errors import VenueError
+from hedgelock.exchanges.bybit_key import DCP_WINDOW_S
 from hedgelock.exchanges.bybit_watchdog import OUR_PREFIX
 from hedgelock.exchanges.key_lock import KeyLock
 from hedgelock.simulator.server import RunningServer
@@ -110,6 +113,15 @@ def test_an_engine_does_not_start_on_a_key_in_use(tmp_path: Path) -> None:
     other.release()
     for lock in app.lock_keys(settings, SystemClock()):
         lock.release()
+
+
+def test_the_exchanges_switch_is_left_alone_where_a_stop_is_kept() -> None:
+    """Disconnect-cancel-all might take the protective stop: it is armed only where there is none."""
+    policy = load({}, env_file=None).policy("main")
+    assert policy.hedge.stop_margin_ratio > 0
+    assert app.dcp_window_s(policy) == 0
+    without = msgspec.structs.replace(policy.hedge, stop_margin_ratio=Decimal(0))
+    assert app.dcp_window_s(msgspec.structs.replace(policy, hedge=without)) == DCP_WINDOW_S
 
 
 def test_the_shared_folder_must_be_writable(tmp_path: Path) -> None:

@@ -232,7 +232,7 @@ def test_a_full_disk_opens_nothing_says_so_recovers_and_loses_nothing(tmp_path: 
         run.await_that("a hedge", lambda: run.look().ours["fills"] > 0, 15)
         fill_disk(run)
         free_disk(run)
-        run.watch(70, (), None)
+        run.await_that("more orders", lambda: int(run.look().ours["orders"]) > 3, 30)
         assert not run.look().ours["liquidated"]
         run.await_that("readiness", lambda: all(run.ready(name) for name in SERVICES), 10)
         assert len(audited(run).orders) > 3

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Self
 
 import pytest
-from trial import free_ports
+from bench.ports import free_port
 
 from hedgelock.bus.embedded import EmbeddedBus
 from hedgelock.clock import SystemClock
@@ -220,7 +220,7 @@ async def play(
 
 async def test_the_collector_soaks(tmp_path: Path) -> None:
     """No gap in ticks, no stale fact, no leak, no lost task; cuts and an outage are survived."""
-    clock, port = SystemClock(), free_ports(1)[0]
+    clock, port = SystemClock(), free_port()
     bus = EmbeddedBus(tmp_path / "hedgelock.db", clock=clock)
     bus.ensure_topics(("collector",))
     publisher = Counted(bus.publisher("soak"))

@@ -39,6 +39,10 @@ ELSEWHERE = {
     "make types": "CI runs it; it needs the development packages",
     "make docker-build": "needs a Docker daemon; tests/architecture reads Dockerfile and compose",
     "docker-compose up -d": "needs a Docker daemon; tests/architecture/test_containers.py reads it",
+    "make test-containers": "needs root and podman; it is a test itself",
+    "hedgelock backup FILE": "tests/integration/test_restore.py, with an engine that runs",
+    "hedgelock restore FILE": "tests/integration/test_restore.py, beside an exchange that goes on",
+    "hedgelock upgrade": "tests/cli/test_cli_upkeep.py, on logs of other layouts",
     "./run_all_tests.sh": "the same as `make test`",
     "./run_core_tests.sh": "the same as `make test-core`",
     "./scripts/run_collector_soak_test.sh 5m": "five minutes; a duration it refuses is tried in "

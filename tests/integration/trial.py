@@ -5,10 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import random
 import re
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -21,6 +19,8 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
+
+from bench.ports import free_ports
 
 from hedgelock.app import SERVICES, folded, open_bus
 from hedgelock.bus import codec
@@ -43,21 +43,6 @@ POLL_S = 0.05
 HEDGELOCK = str(Path(sys.executable).parent / "hedgelock")
 
 
-_PORTS = iter(random.Random(os.getpid()).sample(range(15_000, 32_000), 17_000))
-"""Below the kernel's own range: a port found free there may be taken by any outgoing connection."""
-
-
-def free_ports(count: int) -> list[int]:
-    """Loopback ports that are free now, each given out once per process."""
-    found: list[int] = []
-    while len(found) < count:
-        port = next(_PORTS)
-        with contextlib.suppress(OSError), socket.socket() as probe:
-            probe.bind(("127.0.0.1", port))
-            found.append(port)
-    return found
-
-
 def environment(folder: Path, **more: str) -> dict[str, str]:
     """Settings of a run of its own: free ports, a folder of its own, nothing inherited."""
     names = [
@@ -65,7 +50,8 @@ def environment(folder: Path, **more: str) -> dict[str, str]:
         for name in SERVICES for kind in ("PORT", "METRICS_PORT")
     ]
     ports = free_ports(len(names) + 1)
-    kept = {k: v for k, v in os.environ.items() if k in ("PATH", "HOME", "LANG", "PYTHONPATH") or "COV" in k}
+    names_kept = ("PATH", "HOME", "LANG", "PYTHONPATH")
+    kept = {k: v for k, v in os.environ.items() if k in names_kept or "COV" in k}
     return {
         **kept, "DATA_DIR": str(folder / "data"), "SIM__PORT": str(ports.pop()),
         **{name: str(port) for name, port in zip(names, ports, strict=True)}, **more,
@@ -129,6 +115,10 @@ class Trial:
         """The simulator's address."""
         return f"http://127.0.0.1:{self.env['SIM__PORT']}"
 
+    def at_exchange(self, path: str) -> Any:
+        """A page of the simulator's control."""
+        return get(f"{self.sim}{path}")
+
     def start(self, name: str, *argv: str) -> None:
         """Start a process; its output goes to a file beside the data."""
         with (self.folder / f"{name}.log").open("ab") as log:
@@ -160,7 +150,7 @@ class Trial:
 
     def look(self) -> Moment:
         """Ask the exchange how both accounts stand, and remember it."""
-        state = get(f"{self.sim}/sim/state")
+        state = self.at_exchange("/sim/state")
         moment = Moment(state["script_s"], state["accounts"][OURS], state["accounts"][TWIN])
         self.moments.append(moment)
         return moment
@@ -294,7 +284,7 @@ def sigkill(pid: int) -> None:
 def audit(run: Trial, bus: Bus) -> Books:
     """No duplicate order, no lost fill, no double repayment: the bus against the exchange."""
     books = read_books(bus)
-    at_venue = get(f"{run.sim}/sim/orders?account={OURS}")["orders"]
+    at_venue = run.at_exchange(f"/sim/orders?account={OURS}")["orders"]
     forced = [row["createType"] for row in at_venue if not row["orderLinkId"]]
     assert not forced, f"the exchange itself closed positions: {forced}"
     found = audit_orders(books, at_venue)
@@ -319,7 +309,7 @@ def audited(run: Trial, *, within_s: float = 10) -> Books:
 
 
 def _audit_treasury(run: Trial, books: Books) -> None:
-    ours = get(f"{run.sim}/sim/state")["accounts"][OURS]
+    ours = run.at_exchange("/sim/state")["accounts"][OURS]
     done = [end for end in books.action_ends.values() if end.stage is TreasuryStage.DONE]
     repaid = [end for end in done if end.kind_of is TreasuryKind.REPAY]
     borrowed = [end for end in done if end.kind_of is TreasuryKind.BORROW]
@@ -327,7 +317,8 @@ def _audit_treasury(run: Trial, books: Books) -> None:
     assert ours["borrows"] == len(borrowed) , "a borrowing was doubled or lost"
 
 
-_CHAIN = ("market_data", "account_raw", "risk_state", "hedge_trades", "trade_confirmations")
+_CHAIN = ("market_data", "account_raw", "risk_state", "safety_state", "policies", "funding_context",
+          "hedge_trades", "trade_confirmations")
 
 
 def assert_explained(books: Books, bus: Bus) -> None:
@@ -384,7 +375,7 @@ def assert_story(run: Trial) -> None:
 def assert_on_target(run: Trial, bus: Bus) -> None:
     """The position at the exchange is what the last decision wants, within the band."""
     policy = load({}, env_file=None).policy("main").hedge
-    ours = get(f"{run.sim}/sim/state")["accounts"][OURS]
+    ours = run.at_exchange("/sim/state")["accounts"][OURS]
     sizes = [Decimal(p["size"]) for k, p in ours["positions"].items() if k.startswith("linear")]
     said = [codec.decode(record.value).body for record in bus.read("hedge_decisions")]
     last = [body for body in said if isinstance(body, HedgeDecision)][-1]

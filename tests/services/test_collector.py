@@ -34,7 +34,7 @@ from hedgelock.exchanges.bybit import CAPABILITIES, BybitExchange, simulator_add
 from hedgelock.exchanges.ccxt_venue import Credentials
 from hedgelock.ports import Capabilities, Outgoing
 from hedgelock.services import clock_watch
-from hedgelock.services.collector import Collector, CollectorPolicy
+from hedgelock.services.collector import UNREADABLE_TOPICS_MAX, Collector, CollectorPolicy
 from hedgelock.services.observe import CollectorSource
 from hedgelock.simulator.server import serve
 from hedgelock.telemetry.metrics import Metrics
@@ -456,6 +456,11 @@ async def test_unreadable_payloads_are_kept_counted_and_bounded() -> None:
             collector.quarantine("execution", "execFee: empty", b'{"a":"\xff"}')
         await memory.until(lambda: full_sets(memory) == 2)
         assert collector.stats.unreadable == {"tickers.BTCUSDT": 1, "execution": 3}
+        for number in range(2 * UNREADABLE_TOPICS_MAX):
+            collector.quarantine(f"junk{number}", "no topic of ours", b"{}")
+        counts = collector.stats.unreadable
+        assert len(counts) == UNREADABLE_TOPICS_MAX + 1
+        assert sum(counts.values()) == 4 + 2 * UNREADABLE_TOPICS_MAX
     kept = memory.bodies(Quarantined)
     assert 2 <= len(kept) <= 4  # a minute may turn in between
     assert [k.moves_money for k in kept[:2]] == [False, True]

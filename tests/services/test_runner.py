@@ -152,9 +152,10 @@ def test_restart_restores_state_and_announces_it(bench: Bench) -> None:
 
 def test_quarantines_what_does_not_decode(bench: Bench) -> None:
     """Junk is kept whole with its reason, the account hears of it, and the next record still steps."""
-    for value in (b"{", b'{"v":1}', b"\xff\xfe", b'{"id":"a","trace":"","causes":[],"ts_ms":1,"v":1,'
-                  b'"body":{"kind":"FundRead","account":"main","balances":[{"coin":"BTC","qty":"NaN",'
-                  b'"transferable_qty":"0"}],"ts_requested_ms":1,"ts_event_ms":1,"ts_seen_ms":1}}'):
+    nan = (b'{"id":"a","trace":"","causes":[],"ts_ms":1,"v":1,'
+           b'"body":{"kind":"FundRead","account":"main","balances":[{"coin":"BTC","qty":"NaN",'
+           b'"transferable_qty":"0"}],"ts_requested_ms":1,"ts_event_ms":1,"ts_seen_ms":1}}')
+    for value in (b"{", b'{"v":1}', b"\xff\xfe", nan):
         bench.out.publish([Outgoing("account_raw", "main", value)])
     bench.read(9)
     bench.drain()

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from counter import ME, T0, Counter
+from counter import ME, ORDER, T0, Counter
 
 from hedgelock.simulator.drawn import drawn
 from hedgelock.simulator.fault_kinds import KINDS, Fault, Match
@@ -394,6 +394,37 @@ def test_sockets_are_refused():
     assert counter.gateway.opens("/v5/public/linear", "a", counter.now_ms) == 0
 
 
+class Protection:
+    """Stands in for the exchange's disconnection protection and keeps what it is told."""
+
+    def __init__(self):
+        self.told = []
+
+    def connected(self, account, product, now_ms):
+        self.told.append(("connected", account, product))
+
+    def disconnected(self, account, product, now_ms):
+        self.told.append(("disconnected", account, product))
+
+    def next_ms(self):
+        return 2**62
+
+
+@pytest.mark.parametrize("end", ["cut", "bye", "end", "unsubscribe"])
+def test_disconnection_protection_hears_who_listens(end):
+    """Subscribing arms, every end of the connection starts the window, exactly once."""
+    counter = Counter()
+    counter.venue.exchange.dcp = protection = Protection()
+    line = counter.private("order", "dcp.future")
+    assert protection.told == [("connected", ME, "dcp.future")]
+    if end == "unsubscribe":
+        line.send(op="unsubscribe", args=["dcp.future"])
+        counter.wait(20)
+    getattr(line.session, "end" if end == "unsubscribe" else end)()
+    counter.wait(1000)
+    assert protection.told[1:] == [("disconnected", ME, "dcp.future")]
+
+
 def test_five_hundred_sockets_in_five_minutes():
     """New connections per address are limited (fact sheet §1.6)."""
     counter = Counter()
@@ -557,6 +588,32 @@ def test_a_batch_with_its_failures_put_back():
     assert [row["code"] for row in ext["list"]] == [0, 110007, 0]
     assert without_items({"request": 5}, failed) == {"request": 5}
     assert with_failures({}, {"x": 1}, {}, failed) == ({"x": 1}, {})
+
+
+@pytest.mark.parametrize("via", ["rest", "socket"])
+@pytest.mark.parametrize("items", [(1,), (0, 1, 2)])
+def test_a_batch_fails_in_part_or_whole(via, items):
+    """Over REST and the trade socket: what fails was never placed, the rest is."""
+    counter = Counter(Fault("batch_partial", items=items, code=110072, message="duplicate"))
+    orders = [{**ORDER, "qty": "0.01", "orderLinkId": link} for link in "abc"]
+    for order in orders:
+        del order["category"]
+    batch = {"category": "linear", "request": orders}
+    if via == "rest":
+        answer = counter.post("order/create-batch", **batch)
+        codes, rows = answer["retExtInfo"]["list"], answer["result"]["list"]
+    else:
+        trade = counter.line("/v5/trade")
+        trade.auth()
+        header = {"X-BAPI-TIMESTAMP": str(counter.now_ms)}
+        trade.send(reqId="1", op="order.create-batch", header=header, args=[batch])
+        counter.wait(10)
+        (answer,) = trade.frames
+        codes, rows = answer["retExtInfo"]["list"], answer["data"]["list"]
+    assert answer["retCode"] == 0
+    assert [row["code"] for row in codes] == [110072 if n in items else 0 for n in range(3)]
+    assert [bool(row["orderId"]) for row in rows] == [n not in items for n in range(3)]
+    assert counter.links == [link for n, link in enumerate("abc") if n not in items]
 
 
 def test_spoiling_leaves_what_does_not_match():

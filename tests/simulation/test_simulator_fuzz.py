@@ -7,6 +7,7 @@ import pytest
 from counter import ME, Counter
 
 from hedgelock.simulator.drawn import drawn
+from hedgelock.simulator.fault_kinds import Fault
 from hedgelock.simulator.request import Request
 from hedgelock.simulator.venue import PRIVATE, PUBLIC
 
@@ -61,7 +62,10 @@ def test_nonsense_never_breaks_the_exchange(open_desk, seed):
 
 PATHS = [path for _, path in ROUTES] + ["/v5/", "/v5", "/", "", "/sim/faults", "/sim/state", "/x/v5/y"]
 BODIES = (b"", b"{", b"[]", b"null", b'{"a":1}', b"\xff\xfe", b'"x"', b"{" * 2000, b'{"kind":1}')
-OPS = ("auth", "subscribe", "unsubscribe", "ping", "order.create", "order.cancel", "dance", "", 5)
+OPS = (
+    "auth", "subscribe", "unsubscribe", "ping", "order.create", "order.cancel", "order.create-batch",
+    "order.amend-batch", "dance", "", 5,
+)  # fmt: skip
 
 
 def junk(dice):
@@ -75,6 +79,7 @@ def test_nonsense_on_the_wire_is_answered_or_dropped(seed):
     dice = random.Random(seed)
     counter = Counter(scenario="whipsaw", limits_factor=1000)
     counter.gateway.faults = drawn(seed, heal_s=200)
+    counter.gateway.faults.add(Fault("batch_partial", share=0.5, items=(0, 2)))
     kinds = ("/v5/private", "/v5/trade", "/v5/public/linear", "/v5/public/none")
     lines = [counter.line(kind) for kind in kinds]
     lines[0].auth()

@@ -248,6 +248,9 @@ def test_a_pool_deleverages_from_30_percent_down_until_25():
     pools.drain("USDT")
     assert pools.balance("USDT") == 0
     assert pools.exhausted("USDT", D(-1))
+    (row,) = pools.rows(CONTRACTS)
+    assert (row["coin"], row["balance"]) == ("USDT", "0")
+    assert "BTCUSDT" in row["symbols"].split(",")
     alert = pools.alert(LINEAR)
     assert (alert["maxBalance"], alert["pnlRatio"]) == ("100000", "-1")
     for _ in range(8):

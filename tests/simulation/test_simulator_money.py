@@ -18,6 +18,7 @@ from hedgelock.simulator.deeds import Deed
 from hedgelock.simulator.generators import generated
 from hedgelock.simulator.margin import Exposure
 from hedgelock.simulator.money import HOUSE
+from hedgelock.simulator.rows import wallet_row
 from hedgelock.simulator.venue import Venue
 
 
@@ -219,16 +220,30 @@ def deeds():
     )  # fmt: skip
 
 
-@settings(max_examples=20, phases=(Phase.explicit, Phase.reuse, Phase.generate))
-@given(
-    plan=st.lists(deeds(), max_size=12), seed=st.integers(0, 10_000),
-    target=st.sampled_from((None, D("0.8"))), delayed_s=st.sampled_from((None, 5.0)),
-)  # fmt: skip
-def test_no_world_makes_or_loses_money(plan, seed, target, delayed_s):
-    """Orders, funding, interest, loans, transfers, liquidations, ADL: Σ holders stays 0 per coin.
+WORLDS = {
+    "plan": st.lists(deeds(), max_size=12), "seed": st.integers(0, 10_000),
+    "target": st.sampled_from((None, D("0.8"))), "delayed_s": st.sampled_from((None, 5.0)),
+}  # fmt: skip
+UNSHRUNK = (Phase.explicit, Phase.reuse, Phase.generate)  # shrinking would outlast the test
 
-    So do the claims: what accounts owe is what the lender has given out, less interest accrued.
-    """
+
+@settings(max_examples=20, phases=UNSHRUNK)
+@given(**WORLDS)
+def test_no_world_makes_or_loses_money(plan, seed, target, delayed_s):
+    """Orders, funding, interest, loans, transfers, liquidations, ADL: Σ holders stays 0 per coin."""
+    live_through(plan, seed, target, delayed_s)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(900)
+@settings(max_examples=600, phases=UNSHRUNK)
+@given(**WORLDS)
+def test_no_world_at_all_makes_or_loses_money(plan, seed, target, delayed_s):
+    live_through(plan, seed, target, delayed_s)
+
+
+def live_through(plan, seed, target, delayed_s):
+    """An hour of a stormy market with these deeds, then the audit of every holder and every log."""
     base = generated("storm", seed=seed % 7)
     loan = replace(base.loan, liquidation_target=target, delayed_s=delayed_s)
     scenario = replace(
@@ -295,3 +310,17 @@ def test_the_same_run_is_the_same_in_another_process_with_another_hash_seed():
         for seed in ("1", "2")
     }  # fmt: skip
     assert found == {fingerprint()}
+
+
+def test_a_wallet_has_no_more_digits_than_the_exchange_sends(open_desk):
+    """After partial closes at odd sizes every amount is still one that a client parses."""
+    desk = open_desk("whipsaw", seed=3)
+    for side, qty in (("Sell", "0.347"), ("Buy", "0.113"), ("Sell", "0.059"), ("Buy", "0.071")):
+        desk.order(side, qty)
+        desk.wait(2_000)
+    account = desk.venue.exchange.accounts["hedgelock-sim"]
+    coins = wallet_row(desk.venue.exchange, account)["coin"]
+    shown = {f"{row['coin']}.{name}": row[name] for row in coins for name in ("equity", "unrealisedPnl")}
+    longest = {name: len(text.partition(".")[2]) for name, text in shown.items()}
+    assert max(longest.values()) <= 18, shown
+    assert shown["USDT.unrealisedPnl"] != "0"

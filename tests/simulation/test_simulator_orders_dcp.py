@@ -3,6 +3,7 @@
 import pytest
 
 from hedgelock.simulator.dcp import NEVER_MS, DisconnectProtection
+from hedgelock.simulator.hub import Hub
 from hedgelock.simulator.keys import KeyTerms
 
 ME, TWIN = "hedgelock-sim", "unprotected-sim"
@@ -99,3 +100,32 @@ def test_the_routes_set_and_tell_the_window(desk):
     assert desk.get("account/query-dcp-info")["dcpInfos"][0]["timeWindow"] == "40"
     for bad in ({"timeWindow": 2}, {"timeWindow": 301}, {"timeWindow": 40, "product": "FUTURES"}):
         assert desk.call("POST", SET, **bad).code == 10001
+
+
+class Line:
+    """As much of a private session as the hub needs."""
+
+    category = ""
+
+    def __init__(self, account):
+        self.account, self.topics = account, set()
+
+
+def test_sessions_arm_and_start_the_window_by_their_dcp_topic(desk):
+    """Subscribing arms once per session; the last to leave or unsubscribe starts the window."""
+    x = desk.venue.exchange
+    desk.account.terms = KeyTerms(dcp=True)
+    hub = Hub(desk.venue.streams, x)
+    lines = [Line(desk.account) for _ in range(3)]
+    for line in lines:
+        hub.join(line)
+        hub.subscribe(line, "order")
+    for line in (lines[0], lines[0], lines[1]):
+        hub.subscribe(line, "dcp.future")
+    hub.leave(lines[2])
+    hub.unsubscribe(lines[0], "dcp.future")
+    assert x.dcp.next_ms() == NEVER_MS
+    order = desk.order("Buy", "0.01", price="59000")
+    hub.leave(lines[1])
+    desk.wait(10_000)
+    assert desk.row(order["orderId"])["cancelType"] == "CancelByDCP"

@@ -345,6 +345,21 @@ async def test_faults_on_real_sockets():
                 await asyncio.wait_for(socket.receive(), 0.1)
 
 
+async def test_a_scenario_file_is_served_with_its_faults(tmp_path):
+    """Its market, its account and its faults are what a client meets."""
+    path = tmp_path / "small.toml"
+    path.write_text(
+        'summary = "x"\n[market]\nprices.BTC = [[0, 50000], [9, 50000]]\nnoise_bps = 0\n'
+        f'[[account]]\nkey = "{KEY}"\nunified = {{ USDT = "7" }}\n'
+        '[[fault]]\nkind = "refuse"\ncode = 10016\nmatch = { path = "/v5/account/info" }\n'
+    )
+    async with simulator(str(path)) as client:
+        assert (await client.get("/v5/account/info"))[2]["retCode"] == 10016
+        _, _, state = await client.get("/sim/state", signed=False)
+        assert state["index"]["BTC"] == "50000"
+        assert state["accounts"][KEY]["unified"] == {"USDT": "7"}
+
+
 async def test_metrics_can_be_scraped():
     async with (
         simulator("demo") as client,

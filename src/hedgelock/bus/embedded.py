@@ -178,20 +178,12 @@ class EmbeddedBus:
 
     # -- beyond ports.Bus
 
-    def wait(self, timeout_s: float) -> bool:
-        """Wait until something was appended, woken or reassigned since the last wait.
-
-        For the one thread that pumps all sessions of the engine. False when nothing happened.
-        """
-        return self._engine().signal.wait(timeout_s)
-
     def on_news(self, listener: Callable[[], None]) -> None:
-        """Call `listener` whenever `wait` would return; from any thread, so it must be quick."""
-        self._engine().signal.listener = listener
+        """Call `listener` whenever something was appended, woken or reassigned.
 
-    def wake(self) -> None:
-        """End the present or the next `wait`. Safe from any thread."""
-        self._engine().signal.set()
+        For whoever pumps all sessions of the engine. Called from any thread, so it must be quick.
+        """
+        self._engine().signal.listener = listener
 
     def turn(self) -> contextlib.AbstractContextManager[None]:
         """One transaction for all that is committed within; see `Hub.turn`."""

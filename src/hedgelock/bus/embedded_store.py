@@ -261,7 +261,7 @@ class Store:
             if meta["schema"] != str(SCHEMA_VERSION):
                 raise BusError(
                     f"the log {self.path} has layout {meta['schema']}, this HedgeLock writes "
-                    f"{SCHEMA_VERSION}: use the version that wrote it, or another path"
+                    f"{SCHEMA_VERSION}: type `hedgelock upgrade --dry-run`, or take another path"
                 )
             self.log_id = meta["log_id"]
             # A fresh token per opening: an engine that lost the file unknowingly (its lock file

@@ -21,6 +21,7 @@ from confluent_kafka import (
 )
 from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec
 
+from hedgelock.bus import kafka_groups
 from hedgelock.bus.journal import ROWS_MS
 from hedgelock.bus.kafka_client import (
     CONNECT_TIMEOUT_S,
@@ -104,7 +105,7 @@ class KafkaBus:
     """See `ports.Bus`.
 
     `prefix` goes before topic and group names, so that logs can share a broker; `replication` is
-    the number of copies of each topic that this bus creates. Nothing is asked of the broker before the first use. Topics are created on demand.
+    the number of copies of each topic that it creates. The broker is first asked at the first use.
     """
 
     def __init__(
@@ -162,6 +163,24 @@ class KafkaBus:
         at = {(name, p) for p in range(self.partitions(topic))}
         low, high = self.first_offsets(at), self._next_offsets(at)
         return {p: (low[name, p], high[name, p]) for _, p in sorted(at)}
+
+    def positions(self) -> list[tuple[str, str, int, int]]:
+        """(service, topic, partition, next offset) of every group of this log. Raises BusError."""
+        admin, first = self._admin(), self.group("")
+        taken = kafka_groups.committed(admin, kafka_groups.groups_of(admin, first))
+        ends = self._next_offsets({(p.topic, p.partition) for p in taken})
+        newest: dict[tuple[str, int], int] = {}
+        start = kafka_groups.nearly_done(taken, ends)
+        reader = WholeReader(self.bootstrap, self.names)
+        try:
+            for record in _until_end(reader, start):
+                newest[self._prefix + record.topic, record.partition] = record.offset
+        finally:
+            reader.close()
+        return [
+            (p.group.removeprefix(first), self.names[p.topic], p.partition, p.following)
+            for p in kafka_groups.without_markers(taken, ends, newest)
+        ]
 
     def close(self) -> None:
         """See `ports.Bus`."""

@@ -6,6 +6,7 @@
     screen    how the live view looks               show      config, topics, peek
     why       why, replay                           doctor    doctor, healthcheck
     operate   operator halt | resume | kill         start     service, simulate
+    upkeep    backup, restore, upgrade
     rehearse  rehearse
 
 Commands import what they need when they run: `hedgelock --help` must not wait for an exchange library.
@@ -20,7 +21,17 @@ from typing import Annotated
 import typer
 
 from hedgelock import __version__
-from hedgelock.cli import console, doctor, live, operate, rehearse, show, start, why
+from hedgelock.cli import (
+    console,
+    doctor,
+    live,
+    operate,
+    rehearse,
+    show,
+    start,
+    upkeep,
+    why,
+)
 
 app = typer.Typer(
     name="hedgelock",
@@ -37,7 +48,7 @@ app = typer.Typer(
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (live, show, why, doctor, operate, start, rehearse):
+for module in (live, show, why, doctor, operate, upkeep, start, rehearse):
     module.register(app)
 
 

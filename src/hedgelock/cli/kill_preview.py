@@ -8,12 +8,15 @@ from typing import NamedTuple
 
 from hedgelock.bus import codec
 from hedgelock.cli import words
+from hedgelock.cli.listeners import local
+from hedgelock.config import Settings
 from hedgelock.domain import account
 from hedgelock.domain.account import AccountView
 from hedgelock.domain.policy import Policy
 from hedgelock.domain.risk import RiskAssessment
 from hedgelock.errors import BadMessage
 from hedgelock.ports import Bus
+from hedgelock.telemetry.http import probe
 
 HISTORY = 2_000
 """Records per partition looked through for the account's latest facts."""
@@ -60,6 +63,25 @@ def unhedged_ltv_fall(preview: Preview) -> Decimal | None:
         return None
     gain = preview.short * risk.mark_price * (hedge.stress_fall - hedge.cost_rate * left)
     return risk.ltv_net_fall + gain / (risk.counted_value * left)
+
+
+_CARRIERS = ("hedger", "trade-executor")
+"""Who closes and cancels; safety only says so."""
+_PAGE_BYTES = 1_000_000
+_STEP_RAISED = "2.0"
+
+
+def hindrances(settings: Settings, account_name: str) -> Iterator[str]:
+    """Why nothing would be cancelled or closed: who does it is not there, or is frozen."""
+    for name in _CARRIERS:
+        port = settings.http.ports(name).metrics
+        answers, page = probe(local(settings.http.host), port, "/metrics", bytes_max=_PAGE_BYTES)
+        if not answers:
+            yield (f"The {name} does not answer on port {port} of this machine: if it does not run "
+                   "elsewhere, nothing is cancelled and nothing closes. Act at the exchange's own site.")
+        elif f'hedgelock_account_frozen{{account="{account_name}"}} {_STEP_RAISED}' in page:
+            yield (f"The {name} has frozen {account_name} after an error: nothing is cancelled and nothing "
+                   "closes until it is restarted. Act at the exchange's own site.")
 
 
 def lines(preview: Preview, *, flatten: bool) -> Iterator[str]:

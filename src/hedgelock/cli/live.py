@@ -108,13 +108,13 @@ def check_ports(settings: Settings) -> None:
         ports = ", ".join(f"{one.port} ({one.detail})" for one in taken if one.owner is Owner.OURS)
         fail("HedgeLock already runs here", why=f"it listens on {ports}",
              todo="stop the other one (Ctrl-C in its terminal), or choose other ports: "
-             "`hedgelock config port` lists them")
+             "`hedgelock config port` lists them", code=USAGE)
     one = taken[0]
     why = ("another program has it" if one.owner is Owner.OTHER
            else f"it cannot be opened: {one.detail}")
     fail(f"port {one.port} on {one.host} is not free", why=why,
          todo=f"see who: ss -ltnp 'sport = :{one.port}'; or choose another: "
-         f"{one.variable}={one.port + 100} hedgelock run")
+         f"{one.variable}={one.port + 100} hedgelock run", code=USAGE)
 
 
 class _Run:
@@ -136,15 +136,14 @@ class _Run:
     def run(self) -> int:
         """Supervise in this thread, show in another; the exit status."""
         from hedgelock import app
-        from hedgelock.telemetry import log
+        from hedgelock.telemetry import log, rotation
 
         console = out()
         on_screen = console.is_terminal and not console.is_dumb_terminal
         log_path = self._settings.data_dir / LOG_NAME if on_screen else None
         if log_path is not None:
             log_path.parent.mkdir(parents=True, exist_ok=True)
-            if log_path.exists():
-                log_path.replace(log_path.with_name(log_path.name + ".1"))
+            rotation.put_aside(log_path)
         stream = log_path.open("a") if log_path else None
         log.configure(self._settings.log_level, json=True, secrets=self._settings.secrets(),
                       stream=stream)

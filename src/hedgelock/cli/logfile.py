@@ -22,7 +22,11 @@ if TYPE_CHECKING:
 
 NAME = "hedgelock.db"
 OLD = "old"
-"""Folder in the data folder that takes logs moved aside; nothing there is ever deleted."""
+"""Folder in the data folder that takes logs moved aside."""
+
+OLD_SIM_MAX = 5
+OLD_MAX = 20
+"""Logs kept there: of simulations, which are moved aside at every start, and of everything else."""
 
 _SUFFIXES = ("", "-wal", "-shm", ".mode")
 
@@ -38,11 +42,12 @@ def prepare(settings: Settings, *, fresh: bool | None, yes: bool) -> None:
                  todo="start on new topics: KAFKA__PREFIX=run2 hedgelock run", code=USAGE)
         return
     path = settings.data_dir / NAME
-    _check_folder(path)
+    check_folder(path)
     _claim(path, settings, fresh=fresh, yes=yes)
 
 
-def _check_folder(path: Path) -> None:
+def check_folder(path: Path) -> None:
+    """Make the log's folder, or leave with what is wrong."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -57,7 +62,7 @@ def _claim(path: Path, settings: Settings, *, fresh: bool | None, yes: bool) -> 
     lock = ProcessLock(path)
     try:
         mode = settings.trading_mode.value
-        known = _mode_of(path)
+        known = mode_of(path)
         if path.exists():
             # Where the exchange begins anew, so must the log.
             if fresh is None and mode in ("sim", "paper") and known == mode:
@@ -69,7 +74,7 @@ def _claim(path: Path, settings: Settings, *, fresh: bool | None, yes: bool) -> 
                 fail(f"the log {path} belongs to mode {known}, this is mode {mode}",
                      why="what one exchange did must not steer orders on another",
                      todo=f"DATA_DIR=data-{mode} hedgelock run, or MODE={known}", code=USAGE)
-        _marker(path).write_text(mode + "\n")
+        marker(path).write_text(mode + "\n")
     except OSError as error:
         fail(f"the data folder {path.parent} cannot be written", why=error.strerror or str(error),
              todo="choose another: --data-dir FOLDER, or mend its permissions")
@@ -89,6 +94,19 @@ def _confirm(path: Path, mode: str, *, yes: bool) -> None:
         fail("nothing was changed", todo="start without --fresh to go on where it stopped", code=USAGE)
 
 
+def clear_place(path: Path) -> None:
+    """Move what is in a log's place aside, also a write-ahead log whose log is gone. Lock held."""
+    if path.exists():
+        move_aside(path)
+        return
+    folder = path.parent / OLD
+    for suffix in _SUFFIXES[1:]:
+        part = path.with_name(path.name + suffix)
+        if part.exists():
+            folder.mkdir(exist_ok=True)
+            part.replace(folder / f"{part.name}.orphan")
+
+
 def move_aside(path: Path) -> Path:
     """Move a log and its companions into `old/`; its new place. The lock must be held."""
     stamp = dt.datetime.fromtimestamp(path.stat().st_mtime, tz=dt.UTC).strftime("%Y%m%dT%H%M%S")
@@ -104,7 +122,23 @@ def move_aside(path: Path) -> Path:
         if part.exists():
             part.rename(target.with_name(target.name + suffix))
     note(f"the old log was moved to {target}")
+    _forget_oldest(folder, target)
     return target
+
+
+def _forget_oldest(folder: Path, moved: Path) -> None:
+    """Keep the log just moved and the newest others; simulations' are counted apart."""
+    logs = sorted(folder.glob("*.db"), key=lambda log: log.stat().st_mtime_ns, reverse=True)
+    logs = [moved, *(log for log in logs if log != moved)]
+    simulated = [log for log in logs if mode_of(log) == "sim"]
+    others = [log for log in logs if log not in simulated]
+    gone = (*simulated[OLD_SIM_MAX:], *others[OLD_MAX:])
+    for log in gone:
+        for suffix in _SUFFIXES:
+            log.with_name(log.name + suffix).unlink(missing_ok=True)
+    if gone:
+        note(f"{folder} keeps {OLD_SIM_MAX} logs of simulations and {OLD_MAX} others; removed: "
+             f"{', '.join(log.name for log in gone)}")
 
 
 def _fold_wal(path: Path) -> None:
@@ -113,11 +147,12 @@ def _fold_wal(path: Path) -> None:
         db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
 
-def _marker(path: Path) -> Path:
+def marker(path: Path) -> Path:
+    """The file beside a log that says which mode wrote it."""
     return path.with_name(path.name + ".mode")
 
 
-def _mode_of(path: Path) -> str:
+def mode_of(path: Path) -> str:
     """The mode that wrote the log; "" when nothing says so."""
-    marker = _marker(path)
-    return marker.read_text().strip() if marker.exists() else ""
+    said = marker(path)
+    return said.read_text().strip() if said.exists() else ""

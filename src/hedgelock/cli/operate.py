@@ -132,6 +132,8 @@ def make_command(
 
 def _confirm(settings: Settings, account: str, *, flatten: bool, yes: bool) -> None:
     """Show what a kill means; leave unless the operator types the account's name."""
+    from rich.markup import escape
+
     from hedgelock.cli import kill_preview
 
     bus = open_log(settings)
@@ -142,6 +144,8 @@ def _confirm(settings: Settings, account: str, *, flatten: bool, yes: bool) -> N
     console = out()
     for line in kill_preview.lines(preview, flatten=flatten):
         console.print(line)
+    for line in kill_preview.hindrances(settings, account):
+        console.print(f"[bold red]{escape(line)}[/]")
     if yes:
         return
     if not sys.stdin.isatty():

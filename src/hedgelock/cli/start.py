@@ -10,8 +10,11 @@ import typer
 
 from hedgelock.cli.console import USAGE, examples, fail, load_settings, note
 
-_CONTAINER_MARKS = ("/.dockerenv", "/run/.containerenv")
-"""Files by which Docker and Podman say that this is a container."""
+_CONTAINER_MARKS = ("/etc/hedgelock-image", "/.dockerenv", "/run/.containerenv")
+"""Files by which our image, Docker and Podman say that this is a container.
+
+Not every runtime leaves a mark of its own: a read-only podman container hides it under a tmpfs.
+"""
 
 
 def register(app: typer.Typer) -> None:

@@ -3,8 +3,8 @@
 `load()` returns `Settings` or raises one `ConfigError` that lists every problem at once.
 """
 
-from hedgelock.config.groups import Ports
 from hedgelock.config.load import load
+from hedgelock.config.machine import Ports
 from hedgelock.config.reference import Row, describe, env_example, reference_page
 from hedgelock.config.settings import Endpoint, Mode, Settings
 

@@ -30,7 +30,10 @@ _SCENARIO_DWELL_S: Mapping[str, Mapping[str, Decimal]] = {
 
 
 _SCENARIO_MS: Mapping[str, Mapping[str, int]] = {
-    "demo": {"EXECUTOR__REST_MS": 2_000, "EXECUTOR__REPRICE_MS": 500},
+    "demo": {
+        "EXECUTOR__REST_MS": 500, "EXECUTOR__REPRICE_MS": 250,
+        "EXECUTOR__SETTLEMENT_GUARD_MS": 2_000,
+    },
 }
 """The same in whole script milliseconds."""
 
@@ -279,13 +282,13 @@ def _scenario(settings: Settings, found: Mapping[str, _Found]) -> dict[str, _Fou
     }
     for name, ms in _SCENARIO_MS.get(settings.sim.scenario, {}).items():
         values[name] = Decimal(max(1, int(ms / speed)))
-    if values and speed > 1:
-        # A script played fast moves the price as much faster: the bounds keep their script seconds.
-        for name, bound in (
-            ("EXECUTOR__SLIPPAGE_MAX", settings.executor.slippage_max),
-            ("EXECUTOR__SLIPPAGE_BRISK", settings.executor.slippage_brisk),
-        ):
-            values[name] = min(bound * speed, _SLIPPAGE_MOST)
+    if values:
+        # A script moves the price faster than any market, played fast as much faster still: the bound
+        # keeps its script seconds, and a gentle first try inside a part of it would only cost time.
+        bound = min(settings.executor.slippage_max * max(speed, Decimal(1)), _SLIPPAGE_MOST)
+        values["EXECUTOR__SLIPPAGE_BRISK"] = bound
+        if speed > 1:
+            values["EXECUTOR__SLIPPAGE_MAX"] = bound
     origin = f"scenario {settings.sim.scenario}"
     return {
         name: _Found(format(value, "f"), origin)

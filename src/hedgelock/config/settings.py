@@ -16,12 +16,10 @@ from hedgelock.config.groups import (
     ExecutorSettings,
     FundingSettings,
     HedgerSettings,
-    HttpSettings,
     KafkaSettings,
-    OperatorSettings,
     RiskSettings,
-    SimSettings,
 )
+from hedgelock.config.machine import HttpSettings, OperatorSettings, SimSettings
 from hedgelock.domain.policy import (
     ExecutionPolicy,
     FundingPolicy,
@@ -69,7 +67,8 @@ class Settings(Group):
     """All settings, checked. Made by `load` only."""
 
     mode: Mode | None = var(
-        None, "sim, paper, demo, testnet or live; unset = sim; with keys and BYBIT__TESTNET=true testnet.",
+        None,
+        "sim, paper, demo, testnet or live; unset = sim; with keys and BYBIT__TESTNET=true testnet.",
         example="sim",
     )
     data_dir: Path = var(Path("data"), "Folder of the embedded log and its lock.")
@@ -152,7 +151,9 @@ class Settings(Group):
     def endpoint(self, account: str) -> Endpoint:
         """Key and addresses of an account; KeyError for one that is not configured."""
         own = self._accounts()[account]
-        rest, public, private, trade = addresses(self.trading_mode, f"{self.sim.server}:{self.sim.port}")
+        rest, public, private, trade = addresses(
+            self.trading_mode, f"{self.sim.server}:{self.sim.port}"
+        )
         simulated = self.trading_mode in (Mode.SIM, Mode.PAPER)
         return Endpoint(
             account=account,
@@ -168,8 +169,11 @@ class Settings(Group):
         if self.accounts:
             return self.accounts
         if self.trading_mode.needs_keys:
-            return {"main": AccountSettings(api_key=self.bybit.api_key,
-                                            api_secret=self.bybit.api_secret)}
+            return {
+                "main": AccountSettings(
+                    api_key=self.bybit.api_key, api_secret=self.bybit.api_secret
+                )
+            }
         return {"main": AccountSettings()}
 
 
@@ -180,11 +184,19 @@ def addresses(mode: Mode, simulator: str) -> tuple[str, str, str, str]:
         return "https://api.bybit.com", f"{stream}/public", f"{stream}/private", f"{stream}/trade"
     if mode is Mode.TESTNET:
         stream = "wss://stream-testnet.bybit.com/v5"
-        return ("https://api-testnet.bybit.com", f"{stream}/public", f"{stream}/private",
-                f"{stream}/trade")
+        return (
+            "https://api-testnet.bybit.com",
+            f"{stream}/public",
+            f"{stream}/private",
+            f"{stream}/trade",
+        )
     if mode is Mode.DEMO:
-        return ("https://api-demo.bybit.com", "wss://stream.bybit.com/v5/public",
-                "wss://stream-demo.bybit.com/v5/private", "")
+        return (
+            "https://api-demo.bybit.com",
+            "wss://stream.bybit.com/v5/public",
+            "wss://stream-demo.bybit.com/v5/private",
+            "",
+        )
     stream = f"ws://{simulator}/v5"
     return f"http://{simulator}", f"{stream}/public", f"{stream}/private", f"{stream}/trade"
 

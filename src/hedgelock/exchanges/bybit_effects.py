@@ -31,7 +31,6 @@ from hedgelock.domain.execution import (
     VenueEvent,
 )
 from hedgelock.domain.instrument import category_of, symbol_of
-from hedgelock.domain.order import OrderType, Side, TimeInForce
 from hedgelock.domain.treasury import Pocket, TreasuryKind
 from hedgelock.errors import (
     BadMessage,
@@ -48,6 +47,7 @@ from hedgelock.exchanges.bybit_loan import (
     outcome_in_history,
     plain,
 )
+from hedgelock.exchanges.bybit_order import order_body
 from hedgelock.exchanges.bybit_parse import Seen, parse_execution, parse_order
 from hedgelock.exchanges.bybit_reads import pages
 from hedgelock.exchanges.bybit_trade import TradeChannel
@@ -55,10 +55,6 @@ from hedgelock.exchanges.ccxt_venue import Answer, CcxtVenue
 from hedgelock.exchanges.fields import Row
 from hedgelock.ports import Capabilities, Clock
 
-_TIME_IN_FORCE = {
-    TimeInForce.GTC: "GTC", TimeInForce.IOC: "IOC", TimeInForce.FOK: "FOK",
-    TimeInForce.POST_ONLY: "PostOnly",
-}
 _OPEN_LISTS: tuple[dict[str, Any], ...] = (
     {"category": "linear", "settleCoin": "USDT", "limit": 50},
     {"category": "linear", "settleCoin": "USDC", "limit": 50},
@@ -211,22 +207,19 @@ class BybitEffects:
     async def _list_orders(self) -> VenueEvent:
         """Every open order of every category; anything less than all of them is no answer."""
         reports: list[OrderReport] = []
-        lists = _OPEN_LISTS if self._can.spot else _OPEN_LISTS[:-1]
         try:
-            for query in lists:
-                async for row, answer in self._paged("/v5/order/realtime", query):
-                    reports.append(
-                        parse_order(row, category=query["category"], seen=self._seen(answer))
-                    )
+            for query in _OPEN_LISTS if self._can.spot else _OPEN_LISTS[:-1]:
+                reports += [
+                    parse_order(row, category=query["category"], seen=self._seen(answer))
+                    async for row, answer in self._paged("/v5/order/realtime", query)
+                ]
         except (VenueError, BadMessage) as error:
             failure = self._query_failure(error)
-            return OpenOrders(
-                account=self._account, outcome=failure["outcome"], text=failure["text"],
-                retry_at_ms=failure.get("retry_at_ms", 0), ts_seen_ms=failure["ts_seen_ms"],
-            )
+            del failure["code"]
+            return OpenOrders(account=self._account, **failure)
+        seen_ms, found = self._clock.now_ms(), tuple(reports)
         return OpenOrders(
-            account=self._account, outcome=Outcome.DONE, reports=tuple(reports),
-            ts_seen_ms=self._clock.now_ms(),
+            account=self._account, outcome=Outcome.DONE, reports=found, ts_seen_ms=seen_ms
         )
 
     async def _order_row(self, effect: QueryOrder) -> OrderReport | None:
@@ -372,32 +365,3 @@ class BybitEffects:
 
     def _seen(self, answer: Answer) -> Seen:
         return Seen(self._account, answer.ts_event_ms, answer.ts_seen_ms)
-
-
-def order_body(effect: SendOrder) -> dict[str, Any]:
-    """The order as Bybit wants it. One-way mode; a market order on spot counts base coins."""
-    category = category_of(effect.instrument)
-    body: dict[str, Any] = {
-        "category": category,
-        "symbol": symbol_of(effect.instrument),
-        "side": "Buy" if effect.side is Side.BUY else "Sell",
-        "orderType": "Limit" if effect.order_type is OrderType.LIMIT else "Market",
-        "qty": plain(effect.qty),
-        "timeInForce": _TIME_IN_FORCE[effect.time_in_force],
-        "orderLinkId": effect.client_order_id,
-    }
-    if effect.price is not None and effect.order_type is OrderType.LIMIT:
-        body["price"] = plain(effect.price)
-    if category == "spot":
-        if effect.order_type is OrderType.MARKET:
-            body["marketUnit"] = "baseCoin"
-    else:
-        body["positionIdx"] = 0
-        body["reduceOnly"] = effect.reduce_only
-    if effect.trigger_price is not None:
-        body["triggerPrice"] = plain(effect.trigger_price)
-        body["triggerDirection"] = 1 if effect.side is Side.BUY else 2
-        body["triggerBy"] = "MarkPrice"
-        # Where margin is short, the venue takes other orders away to let this one through.
-        body["closeOnTrigger"] = effect.reduce_only
-    return body

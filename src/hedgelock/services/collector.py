@@ -27,6 +27,7 @@ from hedgelock.services import ban_watch, clock_watch
 
 _log = structlog.get_logger("collector")
 
+UNREADABLE_TOPICS_MAX = 100  # counted apart; names are the sender's choice
 _MONEY_TOPICS = frozenset({"order", "execution", "position", "account_ledger"})
 """Payloads that tell of money; the others are asked for again anyway."""
 
@@ -228,9 +229,8 @@ class Collector:
     def _outgoing(self, topic: str, key: str, message: Message) -> Outgoing:
         self._count += 1
         name = f"collector:{self._exchange.account}:{self._boot}:{self._count}"
-        value = encode(
-            message, id=name, trace=new_trace(name), causes=(), ts_ms=self._clock.now_ms()
-        )
+        value = encode(message, id=name, trace=new_trace(name), causes=(),
+                       ts_ms=self._clock.now_ms())
         self.stats.published[topic] = self.stats.published.get(topic, 0) + 1
         return Outgoing(topic, key, value)
 
@@ -242,7 +242,9 @@ class Collector:
 
         What may have moved money is read by REST at once. Call on the collector's loop.
         """
-        self.stats.unreadable[topic] = self.stats.unreadable.get(topic, 0) + 1
+        counts = self.stats.unreadable
+        name = topic if topic in counts or len(counts) < UNREADABLE_TOPICS_MAX else "others"
+        counts[name] = counts.get(name, 0) + 1
         now_ms = self._clock.now_ms()
         moves_money = topic in _MONEY_TOPICS
         if moves_money:

@@ -11,9 +11,11 @@ from fastapi import FastAPI
 
 from hedgelock import __version__
 from hedgelock.bus import codec
+from hedgelock.domain.effect import Outcome
 from hedgelock.domain.execution_memory import ExecutionMemory
 from hedgelock.domain.funding import FundingContext, FundingRegime
 from hedgelock.domain.hedging import HedgeDecision, PositionDiffers
+from hedgelock.domain.market import MarketTick
 from hedgelock.domain.message import Message
 from hedgelock.domain.order import ForeignFill, OrderConfirmation, OrderStatus, PlaceOrder
 from hedgelock.domain.policy import Policy
@@ -107,6 +109,8 @@ class Telemetry:
         self._sources: dict[str, CollectorSource] = {}
         self._states: dict[tuple[str, str], object] = {}
         self._troubles: dict[str, str] = {}
+        self._held_shown = 0
+        self._raised: set[str] = set()
         self._refusals: dict[str, int] = {}
 
     def observed(self) -> Observed:
@@ -124,6 +128,8 @@ class Telemetry:
     def effect(self, kind: str, outcome: str, seconds: float) -> None:
         """An effect was run."""
         self.metrics.effects_total.inc(kind=kind, outcome=outcome)
+        if outcome == Outcome.BUSY.value:
+            self.metrics.rate_limited_total.inc(endpoint=kind)
         self.metrics.effect_seconds.observe(seconds, kind=kind)
 
     def trouble(self, about: str, reason: str) -> None:
@@ -163,6 +169,7 @@ class Telemetry:
 
     def _runner_problems(self, runner: Runner[Any]) -> list[str]:
         self.metrics.partitions_owned.set(len(runner.partitions))
+        self._show_market(runner)
         for account, state in runner.states().items():
             if isinstance(state, ExecutionMemory):
                 self._show_intents(account, state)
@@ -182,6 +189,15 @@ class Telemetry:
                 problems.append(f"{topic}: {age}, at most {limit / 1e3:.0f} s allowed")
         return problems
 
+    def _show_market(self, runner: Runner[Any]) -> None:
+        """Prices as the service has them in its table, and how many of them changed nothing."""
+        for instrument, row in list(runner.tables.get("market_data", {}).items()):
+            tick = row.envelope.body
+            if isinstance(tick, MarketTick):
+                self.metrics.mark_price.set(tick.mark_price, instrument=instrument)
+        held, self._held_shown = runner.held_count - self._held_shown, runner.held_count
+        self.metrics.steps_held_total.inc(held)
+
     def _show_intents(self, account: str, memory: ExecutionMemory) -> None:
         """What is under way. A freeze is no matter for `/ready`: the account is still protected."""
         orders = [item for item in memory.orders.values() if not item.is_terminal]
@@ -192,7 +208,7 @@ class Telemetry:
         )
         self.metrics.intents_open.set(len(orders) + len(actions), account=account)
         self.metrics.intents_unknown.set(unknown, account=account)
-        if not self.changed("frozen", account, memory.frozen):
+        if account in self._raised or not self.changed("frozen", account, memory.frozen):
             return
         self.metrics.account_frozen.set(int(bool(memory.frozen)), account=account)
         if memory.frozen:
@@ -212,11 +228,16 @@ class Telemetry:
 
     def _restored(self, partition: int, keys: int) -> None:
         self.metrics.restores_total.inc()
+        for key in self._raised:  # from the log it steps again; if it raises again, it says so again
+            self._states.pop(("frozen", key), None)
+            self.metrics.account_frozen.set(0, account=key)
+        self._raised.clear()
         if keys:
             self._log.info("restored", partition=partition, keys=keys)
 
     def _frozen(self, key: str, reason: str) -> None:
-        self.metrics.account_frozen.set(1, account=key)
+        self._raised.add(key)
+        self.metrics.account_frozen.set(2, account=key)
         self.metrics.quarantined_total.inc(topic="", reason="step_raised")
         self._log.critical("account_frozen", account=key, reason=reason)
 

@@ -27,7 +27,7 @@ from hedgelock.errors import BadMessage, BusError, Fenced, SchemaTooNew
 from hedgelock.ports import Batch, Clock, Outgoing, Record, Session, StepRecord
 from hedgelock.services import journal
 from hedgelock.services.journal import CHECKPOINT_EVERY, JournalInput, JournalStep
-from hedgelock.services.service import Emitted, Input, Observed, Service
+from hedgelock.services.service import Emitted, Input, Observed, Service, Stored
 from hedgelock.services.tables import TableReader, TableRow, digest
 from hedgelock.topics import TOPICS
 
@@ -61,13 +61,6 @@ class _Work:
     offsets: dict[tuple[str, int], int] = field(default_factory=dict)
 
 
-class _Stored(msgspec.Struct, frozen=True):
-    """What the changelog keeps per account."""
-
-    seq: int
-    state: msgspec.Raw
-
-
 class Runner(Generic[S]):
     """Folds one service over one session."""
 
@@ -97,6 +90,8 @@ class Runner(Generic[S]):
         self._inbox_count = 0
         self._told: collections.deque[tuple[str, codec.Envelope]] = collections.deque()
         self._rounds: collections.deque[tuple[float, float, int]] = collections.deque(maxlen=4_096)
+        self.held_count = 0
+        """Ticks that the accounts' hold regions spared a step."""
         self._events: list[tuple[str, Input]] = []
         self._emitted: list[Emitted] = []
 
@@ -205,7 +200,7 @@ class Runner(Generic[S]):
         self.partitions.add(partition)
         values = self.session.restore(partition)
         for key, value in values.items():
-            stored = msgspec.json.decode(value, type=_Stored)
+            stored = msgspec.json.decode(value, type=Stored)
             state = bytes(stored.state)
             self._kept[key] = _Kept(self.service.decode_state(state), state, stored.seq, Hold())
             work.inputs[key].append(self._made(key, Restored(now_ms=now_ms)))
@@ -249,10 +244,10 @@ class Runner(Generic[S]):
         """Accounts that a changed row may concern: everybody not excused by their hold."""
         if isinstance(body, MarketTick):
             mark, index = body.mark_price, body.index_price
-            return [
-                key for key, kept in self._kept.items()
-                if not kept.frozen and not kept.hold.contains(row_key, mark, index)
-            ]
+            awake = [key for key, kept in self._kept.items() if not kept.frozen]
+            moved = [k for k in awake if not self._kept[k].hold.contains(row_key, mark, index)]
+            self.held_count += len(awake) - len(moved)
+            return moved
         if TOPICS[topic].key == "account" and row_key != "*":
             mine = self.service.partition(row_key) in self.partitions
             return [row_key] if mine or row_key in self._kept else []
@@ -382,7 +377,7 @@ class Runner(Generic[S]):
             version=__version__,
         ))
         after.journaled = (after.journaled + 1) % CHECKPOINT_EVERY
-        stored = _json.encode(_Stored(after.seq, msgspec.Raw(after.value)))
+        stored = _json.encode(Stored(after.seq, msgspec.Raw(after.value)))
         return after, StepRecord(
             self.service.partition(key), key, stored, tuple(out), entry, by_hash, bool(effects)
         )

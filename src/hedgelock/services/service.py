@@ -53,6 +53,13 @@ class Service(Generic[S]):
         return partition_of(key, PARTITIONS) if self.per_account else 0
 
 
+class Stored(msgspec.Struct, frozen=True):
+    """What the changelog keeps per account: the state and the number of its last step."""
+
+    seq: int
+    state: msgspec.Raw
+
+
 class Input(msgspec.Struct, frozen=True):
     """One message for one account, with where it came from."""
 

@@ -6,7 +6,7 @@ from decimal import Decimal
 
 from hedgelock.simulator.api_market import category, contract, perpetual
 from hedgelock.simulator.instruments import tier_rows
-from hedgelock.simulator.money import INSURANCE, ZERO, text
+from hedgelock.simulator.money import text
 from hedgelock.simulator.open_interest import open_interest
 from hedgelock.simulator.params import Params, forward, limit, need, optional, whole
 from hedgelock.simulator.routes import Envelope, PublicHandler, PublicRoute
@@ -83,33 +83,10 @@ def account_ratio(x: Exchange, params: Params) -> Row:
     return {"list": rows, "nextPageCursor": ""}
 
 
-def pool(x: Exchange, coin: str) -> Decimal:
-    """What the insurance holds of a coin, ≥ 0."""
-    return max(ZERO, x.ledger.balance(INSURANCE, coin))
-
-
 def insurance(x: Exchange, params: Params) -> Row:
     """GET market/insurance: one pool per settle coin."""
-    wanted, rows = optional(params, "coin"), []
-    for coin, names in _settled(x).items():
-        if wanted in {"", coin}:
-            held = pool(x, coin)
-            rows.append(
-                {
-                    "coin": coin, "symbols": ",".join(names), "balance": text(held),
-                    "value": text(held * x.price(coin)),
-                }
-            )  # fmt: skip
+    rows = x.pools.rows(x.contracts, optional(params, "coin"))
     return {"updatedTime": str(x.now_ms // 60_000 * 60_000), "list": rows}
-
-
-def _settled(x: Exchange) -> dict[str, list[str]]:
-    """Symbols of the perpetuals per settle coin."""
-    found: dict[str, list[str]] = {}
-    for c in x.contracts.values():
-        if not c.is_spot:
-            found.setdefault(c.settle, []).append(c.symbol)
-    return found
 
 
 def adl_alert(x: Exchange, params: Params) -> Row:

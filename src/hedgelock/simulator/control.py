@@ -11,7 +11,6 @@ import msgspec
 
 from hedgelock.simulator import live_feed, loans
 from hedgelock.simulator.fault_kinds import KINDS, Fault
-from hedgelock.simulator.market import Market
 from hedgelock.simulator.money import ZERO, text
 from hedgelock.simulator.request import Reply, Request
 from hedgelock.simulator.rows import order_row
@@ -25,10 +24,6 @@ if TYPE_CHECKING:
 SPEED_MAX = 1000.0
 LOOPBACK = frozenset({"127.0.0.1", "::1"})
 CENT = Decimal("0.000001")
-
-
-class Conflict(Exception):
-    """What this exchange, as it was started, does not do."""
 
 
 class Told(NamedTuple):
@@ -55,8 +50,6 @@ def answer(gateway: Gateway, request: Request, now_ms: int) -> Reply:
         return _json(route(gateway, told))
     except LookupError as error:
         return _json({"error": str(error.args[0])}, status=404)
-    except Conflict as error:
-        return _json({"error": str(error)}, status=409)
     except (ValueError, msgspec.DecodeError) as error:
         return _json({"error": str(error)}, status=400)
 
@@ -164,23 +157,20 @@ def _set_terms(gateway: Gateway, told: Told) -> Row:
 
 
 def _wanted(gateway: Gateway, told: Told) -> Row:
-    """The contracts that want a real market's prices."""
-    return {"contracts": list(_live(gateway).contracts)}
+    """Which contracts want prices from a real market; 400 for one that plays a script."""
+    market = gateway.venue.exchange.market
+    if not market.is_live:
+        raise ValueError("this market plays a script; serve it live to feed it")
+    return {"contracts": list(market.contracts)}
 
 
 def _feed(gateway: Gateway, told: Told) -> Row:
-    """Take a real market's prices: all rows, or none when one of them is impossible."""
-    market = _live(gateway)
+    """A real market's prices, all or none of them taken."""
+    market = gateway.venue.exchange.market
+    _wanted(gateway, told)
     rows = live_feed.parse(told.body, market.contracts)
     gateway.venue.feed(rows, told.now_ms)
     return {"fed": len(rows), "waiting": market.started_ms is None}
-
-
-def _live(gateway: Gateway) -> Market:
-    market = gateway.venue.exchange.market
-    if not market.is_live:
-        raise Conflict("this market plays a script; serve it live to feed it")
-    return market
 
 
 Route = Callable[["Gateway", Told], Row]
@@ -190,9 +180,9 @@ ROUTES: dict[tuple[str, str], Route] = {
     ("GET", "/sim/state"): _state,
     ("GET", "/sim/orders"): _orders,
     ("GET", "/sim/ticks"): _ticks,
-    ("GET", "/sim/requests"): _requests,
     ("GET", "/sim/feed"): _wanted,
     ("POST", "/sim/feed"): _feed,
+    ("GET", "/sim/requests"): _requests,
     ("GET", "/sim/faults"): _faults,
     ("POST", "/sim/faults"): _add_fault,
     ("DELETE", "/sim/faults"): _drop_faults,

@@ -110,7 +110,7 @@ KINDS: dict[str, Kind] = {
         "the account cancels all its orders in `symbol` in the app", ("account", "symbol")
     ),
     "bystander": Kind(
-        "somebody else holds `amount` of `symbol` on `side`, under water, and is liquidated",
+        "somebody else holds `amount` (whole lots) of `symbol`, under water, and is liquidated",
         ("symbol", "side", "amount"),
     ),
 }

@@ -94,7 +94,7 @@ def _turn(
     signed = qty if order.side == BUY else -qty
     closed = ZERO
     pnl = ZERO
-    if position.size and (position.size > 0) is not (signed > 0):
+    if qty and position.size and (position.size > 0) is not (signed > 0):
         closed = min(qty, abs(position.size))
         share = position.entry_value * closed / abs(position.size)
         open_fee = grain(position.open_fees * closed / abs(position.size))

@@ -48,7 +48,7 @@ class Gateway:
         self.venue = venue
         self.later = later
         self.faults = faults or Faults()
-        self.hub = Hub(venue.streams)
+        self.hub = Hub(venue.streams, venue.exchange)
         self.local_only = local_only
         self.ticks: deque[Row] = deque(maxlen=TICKS_KEPT)
         self.record = Record()
@@ -313,9 +313,12 @@ class Gateway:
         given = params
         if verdict is not None and verdict.items:
             given = without_items(params, verdict.items)
-        reply = self.venue.request(
-            request.method, path, given, account=account, now_ms=now_ms, received_ns=received_ns
-        )
+        if given.get("request") == [] and given is not params:  # nothing is left to serve
+            reply = Response(0, "OK", {}, now_ms, Allowance(10, 9, now_ms))
+        else:
+            reply = self.venue.request(
+                request.method, path, given, account=account, now_ms=now_ms, received_ns=received_ns
+            )
         self._note(request, path, reply.code, now_ms, params)
         ahead_ms = self.ahead_ms()
         if ahead_ms:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from hedgelock.simulator.state import Event
+from hedgelock.simulator import dcp
+from hedgelock.simulator.state import Event, Exchange
 from hedgelock.simulator.streams import Streams, private_frame, public_frame
 
 if TYPE_CHECKING:
@@ -20,8 +21,9 @@ ENCODE = msgspec.json.Encoder().encode
 class Hub:
     """Sessions and their subscriptions. Sessions are kept in the order in which they came."""
 
-    def __init__(self, streams: Streams) -> None:
+    def __init__(self, streams: Streams, x: Exchange) -> None:
         self._streams = streams
+        self._x = x
         self._public: dict[tuple[str, str], dict[Session, None]] = {}
         self._private: dict[str, dict[Session, None]] = {}
         self._sessions: dict[Session, None] = {}
@@ -46,9 +48,12 @@ class Hub:
 
     def subscribe(self, session: Session, topic: str) -> None:
         """Add a subscription; public topics send their snapshot first."""
+        fresh = topic not in session.topics
         session.topics.add(topic)
         if session.account is not None:
             self._private.setdefault(session.account.name, {})[session] = None
+            if fresh and topic in dcp.TOPICS:
+                self._x.dcp.connected(session.account.name, topic, self._x.now_ms)
             return
         first = self._streams.subscribe(session.category, topic)
         if first is not None:
@@ -57,6 +62,8 @@ class Hub:
 
     def unsubscribe(self, session: Session, topic: str) -> None:
         """Drop a subscription; topics without audience are no longer rendered."""
+        if session.account is not None and topic in session.topics and topic in dcp.TOPICS:
+            self._x.dcp.disconnected(session.account.name, topic, self._x.now_ms)
         session.topics.discard(topic)
         audience = self._public.get((session.category, topic))
         if audience is None:

@@ -69,6 +69,24 @@ class Pools:
         """Take everything out of a pool that holds something."""
         self.ledger.move(coin, max(ZERO, self.balance(coin)), source=INSURANCE, target=OUTSIDE)
 
+    def rows(self, contracts: Mapping[str, Contract], coin: str = "") -> list[dict[str, str]]:
+        """Rows of market/insurance, one per coin."""
+        found = []
+        for name in self.hourly:
+            symbols = ",".join(
+                c.symbol for c in contracts.values() if c.settle == name and not c.is_spot
+            )
+            if symbols and coin in {"", name}:
+                balance = self.balance(name)
+                value = balance * self.prices.get(name, Decimal(1))
+                found.append(
+                    {
+                        "coin": name, "symbols": symbols, "balance": text(balance),
+                        "value": text(value),
+                    }
+                )  # fmt: skip
+        return found
+
     def alert(self, c: Contract) -> dict[str, str]:
         """The row of market/adlAlert for a contract."""
         ratio = self.pnl_ratio(c.settle).quantize(Decimal("0.000001"))

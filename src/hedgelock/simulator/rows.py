@@ -7,7 +7,7 @@ from decimal import Decimal
 
 from hedgelock.simulator import adl_rank
 from hedgelock.simulator.margin import Exposure, require
-from hedgelock.simulator.money import ZERO, text
+from hedgelock.simulator.money import ZERO, grain, text
 from hedgelock.simulator.state import Account, Exchange, Order, Position, Row
 
 USD = Decimal("0.00000001")
@@ -175,13 +175,13 @@ def wallet_row(x: Exchange, account: Account, *, only: Collection[str] | None = 
             continue
         coins.append(
             {
-                "coin": coin, "equity": text(s.equity), "usdValue": usd(s.equity * s.price),
+                "coin": coin, "equity": text(grain(s.equity)), "usdValue": usd(s.equity * s.price),
                 "walletBalance": text(s.wallet), "locked": text(held), "spotHedgingQty": "0",
                 "borrowAmount": text(s.borrowed) if s.borrowed else "0.000000000000000000",
                 "spotBorrow": text(s.owed),
                 "accruedInterest": text(account.uta_interest.get(coin, ZERO)),
                 "totalOrderIM": usd(s.order_im), "totalPositionIM": usd(s.position_im),
-                "totalPositionMM": usd(s.position_mm), "unrealisedPnl": text(s.upl),
+                "totalPositionMM": usd(s.position_mm), "unrealisedPnl": text(grain(s.upl)),
                 "cumRealisedPnl": text(made.get(coin, ZERO)), "bonus": "0",
                 "marginCollateral": coin in x.scenario.margin.collateral_ratio,
                 "collateralSwitch": s.collateral, "colRes": "0",

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import msgspec
 
 from hedgelock.simulator.auth import is_time
+from hedgelock.simulator.dcp import TOPICS as DCP_TOPICS
 from hedgelock.simulator.entry import PATHS, EntrySession
 from hedgelock.simulator.fault_kinds import Match
 from hedgelock.simulator.faults import Seen, Verdict, like
@@ -107,6 +108,8 @@ class Session:
     def end(self) -> None:
         """The connection is over; nothing more is sent."""
         self._open = False
+        for topic in sorted(self.topics):
+            self._protect(topic, listening=False)
         self._gateway.hub.leave(self)
 
     # ------------------------------------------------------------ in
@@ -191,15 +194,25 @@ class Session:
         self._ack(op, request_id, error=error)
         if error:
             return
-        hub = self._gateway.hub
-        change = hub.subscribe if op == "subscribe" else hub.unsubscribe
+        hub, listening = self._gateway.hub, op == "subscribe"
+        change = hub.subscribe if listening else hub.unsubscribe
 
         def apply() -> None:
             if self._open:
                 for topic in topics:
+                    if listening is not (topic in self.topics):
+                        self._protect(topic, listening=listening)
                     change(self, topic)
 
         self._gateway.later(DATA_DELAY_S, apply)
+
+    def _protect(self, topic: str, *, listening: bool) -> None:
+        """Tell the disconnection protection who listens: a window runs while nobody does."""
+        if self.account is None or topic not in DCP_TOPICS:
+            return
+        x = self._gateway.venue.exchange
+        tell = x.dcp.connected if listening else x.dcp.disconnected
+        tell(self.account.name, topic, x.now_ms)
 
     def _refusal(self, topics: list[str]) -> str:
         for topic in topics:
@@ -271,7 +284,10 @@ class Session:
             self._note(seen, body, now_ms)
         else:
             given = _unskewed(_without(message, verdict), self._gateway.ahead_ms())
-            body = self._entry.enter(self.account, given, now_ms=now_ms)
+            if verdict.items and given.get("args") == [{**seen.params, "request": []}]:
+                body = self._refused(message, 0, "OK")  # nothing is left to serve
+            else:
+                body = self._entry.enter(self.account, given, now_ms=now_ms)
             self._note(seen, body, now_ms)
             _tamper(body, message, verdict)
         if not verdict.lost:
@@ -317,6 +333,8 @@ def _without(message: Row, verdict: Verdict) -> Row:
     arguments = message.get("args")
     if not verdict.items or not isinstance(arguments, list) or len(arguments) != 1:
         return message
+    if not isinstance(arguments[0], dict):
+        return message
     return {**message, "args": [without_items(arguments[0], verdict.items)]}
 
 
@@ -332,7 +350,7 @@ def _unskewed(message: Row, ahead_ms: int) -> Row:
 
 
 def _tamper(body: Row, message: Row, verdict: Verdict) -> None:
-    if verdict.items and not body["retCode"]:
+    if verdict.items and not body["retCode"]:  # so its argument is one object
         body["data"], body["retExtInfo"] = with_failures(
             message["args"][0], body["data"], body["retExtInfo"], verdict.items
         )

@@ -36,9 +36,10 @@ def submit(x: Exchange, account: Account, order: Order) -> None:
             raise Refused(170141, "Duplicate clientOrderId.")
         raise Refused(110072, "OrderLinkedID is duplicate")
     _check_caps(account, order)
-    _check_listing(x, order)
     waits = order.trigger is not None
-    if not waits:
+    if waits:
+        _check_listing(x, order)
+    else:
         check_means(x, account, order)
     account.orders.append(order)
     account.by_id[order.order_id] = order
@@ -80,7 +81,8 @@ def _check_caps(account: Account, order: Order) -> None:
 
 
 def check_means(x: Exchange, account: Account, order: Order) -> None:
-    """Refuse an order that the pocket cannot carry."""
+    """Refuse an order that its contract does not allow or the pocket cannot carry."""
+    _check_listing(x, order)
     if order.contract.is_spot:
         _check_coins(x, account, order)
     elif not order.only_reduces:

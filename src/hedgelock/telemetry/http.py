@@ -173,13 +173,15 @@ def _explain(listener: Listener, error: OSError) -> str:
     return f"{what}: cannot bind {listener.host}: {error.strerror or error}; set HTTP__HOST=127.0.0.1"
 
 
-def probe(host: str, port: int, path: str = "/healthz") -> tuple[bool, str]:
+def probe(
+    host: str, port: int, path: str = "/healthz", *, bytes_max: int = 2_000
+) -> tuple[bool, str]:
     """Ask a service on this machine, blocking at most two seconds: (it answered 200, its text)."""
     connection = http.client.HTTPConnection(host, port, timeout=_PROBE_S)
     try:
         connection.request("GET", path)
         answer = connection.getresponse()
-        return answer.status == http.client.OK, answer.read(2000).decode(errors="replace")
+        return answer.status == http.client.OK, answer.read(bytes_max).decode(errors="replace")
     except (OSError, http.client.HTTPException) as error:
         return False, f"{host}:{port} does not answer: {error}"
     finally:
