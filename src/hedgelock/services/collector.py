@@ -24,8 +24,7 @@ from hedgelock.domain.message import Message
 from hedgelock.domain.registry import Quarantined
 from hedgelock.errors import BusError, VenueError, VenueForbidden
 from hedgelock.ports import Clock, Exchange, Outgoing, Publisher
-from hedgelock.services import clock_watch
-from hedgelock.services.ban_watch import BanWatch
+from hedgelock.services import ban_watch, clock_watch
 
 _log = structlog.get_logger("collector")
 
@@ -121,7 +120,7 @@ class Collector:
         self._lines: dict[tuple[str, ...], int] = {}
         self._ledger_since_ms: int | None = None
         self._quarantine_minute = (0, 0)
-        self._ban = BanWatch(clock)
+        self._ban = ban_watch.BanWatch(clock)
         self._stopping = asyncio.Event()
         self._dirty = asyncio.Event()
         self._clock_due = asyncio.Event()
