@@ -167,6 +167,7 @@ class World:
     memory: HedgeMemory = field(default_factory=HedgeMemory)
     decisions: int = 0
     read_at_ms: int = 0
+    log_id: str = "00"
     confidence: Confidence = Confidence.FRESH
     orders: list[tuple[PlaceOrder, Fill]] = field(default_factory=list)
     money: list[TreasuryAction] = field(default_factory=list)
@@ -322,7 +323,7 @@ class World:
         self.decisions += 1
         done = step(
             self.memory, self.tables, message,
-            Now(self.now_ms, f"hedger:{ACCOUNT}:{self.decisions}", "00"),
+            Now(self.now_ms, f"hedger:{ACCOUNT}:{self.decisions}", self.log_id),
         )
         self.memory = done.state
         return done

@@ -783,3 +783,16 @@ def test_a_lost_message_opens_nothing_until_everything_was_read_anew() -> None:
     for fact in made.facts():
         done = made.step(fact)
     assert [type(a) for a in acts(done)] == [PlaceOrder]
+
+
+def test_a_restored_log_opens_nothing_until_everything_was_read_anew() -> None:
+    """A copy knows nothing of the time since: its readings look fresh, and the hedge may be there."""
+    made = world("54600")
+    made.log_id = "another"
+    refused = made.step(made.assessment())
+    assert acts(refused) == []
+    assert made.memory.reason is HedgeReason.UNRECONCILED
+    made.now_ms += 1_000
+    for fact in made.facts():
+        done = made.step(fact)
+    assert [type(a) for a in acts(done)] == [PlaceOrder]

@@ -61,6 +61,8 @@ class HedgeMemory(msgspec.Struct, frozen=True, kw_only=True):
     """State of the hedger for one account; JSON-encodable, small."""
 
     account: str = ""
+    log_id: str = ""
+    """The log that this state lives in; "" = it has not stepped yet."""
     view: AccountView = AccountView()
     risk: RiskAssessment | None = None
     orders: tuple[OrderWatch, ...] = ()
@@ -89,6 +91,21 @@ class HedgeMemory(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _replace = msgspec.structs.replace
+
+
+def in_log(memory: HedgeMemory, log_id: str, now_ms: int) -> HedgeMemory:
+    """`memory` in the log it steps in.
+
+    One that was restored from a copy knows nothing of what happened since the copy was made, fresh as
+    its readings look: nothing is opened until everything has been read anew.
+    """
+    if memory.log_id == log_id:
+        return memory
+    lost_ms = now_ms if memory.log_id else 0
+    return _replace(
+        memory, log_id=log_id, lost_after_ms=max(memory.lost_after_ms, lost_ms),
+        settle_after_ms=max(memory.settle_after_ms, lost_ms),
+    )
 
 
 def take(memory: HedgeMemory, message: Message, policy: Policy | None) -> HedgeMemory | None:

@@ -21,7 +21,7 @@ from typing import NamedTuple
 import msgspec
 
 from hedgelock.domain import protective_stop
-from hedgelock.domain.hedge_memory import HedgeMemory, settle, take
+from hedgelock.domain.hedge_memory import HedgeMemory, in_log, settle, take
 from hedgelock.domain.hedge_scene import situation
 from hedgelock.domain.inflight import OrderWatch, Purpose, TreasuryWatch, exposure
 from hedgelock.domain.message import Message
@@ -107,6 +107,7 @@ def step(
         memory = _replace(memory, account=account)
     if not memory.account:
         return Step(memory)
+    memory = in_log(memory, now.log_id, now.now_ms)
     policy = tables.policy(memory.account)
     folded = take(memory, message, policy)
     if folded is None:
