@@ -357,6 +357,7 @@ def _run(shared: Path, times: int, seed: int) -> None:
         fuzz_answers(answers_of(shared), random.Random(seed + 2), times * ANSWERS)) > times * 50
 
 
+@pytest.mark.no_cover
 def test_twenty_thousand_spoilt_inputs(shared: Path) -> None:
     """20,000 inputs: only BadMessage and VenueError come out, and no number that was not sent."""
     run(shared, 1, SEED)

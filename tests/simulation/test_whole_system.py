@@ -23,6 +23,7 @@ def assert_right(plan: Plan | int) -> int:
     return report.counts["excused"]
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("first", [
     pytest.param(first, marks=pytest.mark.xdist_group(f"seeds from {first}"))
     for first in range(0, SEEDS, LOT)
@@ -50,6 +51,7 @@ def test_a_seed_repeats_to_the_last_byte() -> None:
     assert first.digest != rehearse(seed + 1).digest
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("death", Death)
 def test_every_kind_of_death_happens(death: Death) -> None:
     """Each way to die ends the engine, and the next one finishes what it left."""
