@@ -13,6 +13,7 @@ from exchanges.recorded import PARSERS, Case, read
 from exchanges.spoil import leaves, spoilt, wrongs
 from hedgelock.errors import BadMessage
 
+pytestmark = pytest.mark.no_cover
 ABSENT = frozenset({"delete", "empty", "null"})
 EMPTY = frozenset({"empty"})
 TEXT = frozenset({"NaN", "Infinity", "1e999", "1_000", " 1", "0x10"})

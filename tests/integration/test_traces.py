@@ -47,7 +47,7 @@ def check_traces(run: Trial) -> None:
     for line in run.lines("engine"):
         if "trace" in line:
             lines.setdefault(trace_id(line["trace"]), set()).add(line["event"])
-    of_ticks = 0
+    of_ticks = filled = 0
     for intent, order in orders.items():
         trace = trace_id(order.trace)
         if trace not in ticks:
@@ -59,10 +59,11 @@ def check_traces(run: Trial) -> None:
         assert {trace_id(e.trace) for e in own} == {trace}, intent
         spans = {e.trace for e in (ticks[trace], *caused, order, *own)}
         assert len(spans) == 3 + len({e.trace for e in own}), "each step is a span of its own"
-        assert any(e.body.fills for e in own)
+        filled += any(e.body.fills for e in own)
         assert lines[trace] >= {"order_decided", "order_done"}
         of_ticks += 1
     assert of_ticks >= 1, "no order came from a tick"
+    assert filled >= 1, "none of them was filled"
 
 
 def check_pages(run: Trial) -> None:

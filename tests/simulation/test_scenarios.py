@@ -21,6 +21,8 @@ from hedgelock.simulator.paths import Path as Corners
 from hedgelock.simulator.scenarios import Scenario, script
 from hedgelock.simulator.script import read_script
 
+# What is played here is traced where it has tests of its own; tracing would double the time.
+pytestmark = pytest.mark.no_cover
 FILES = sorted((Path(__file__).parent / "scenarios").glob("*.toml"))
 PRICE = 60_000
 BTC = "linear.BTCUSDT"

@@ -22,6 +22,8 @@ from hedgelock.simulator.money import HOUSE
 from hedgelock.simulator.rows import wallet_row
 from hedgelock.simulator.venue import Venue
 
+pytestmark = pytest.mark.no_cover
+
 
 def stops_at_random(call, desk, dice, *, base, mark, number):
     """Amendments, batches, conditional orders, TP/SL and self-matching, sensible or not."""
