@@ -11,7 +11,7 @@ from trial import (
     assert_on_target,
     assert_replays,
     assert_story,
-    audit,
+    audited,
     child_pid,
     sigkill,
     trial,
@@ -31,7 +31,7 @@ def test_the_account_survives_the_crash_and_a_kill(tmp_path: Path) -> None:
         run.watch(END_S, [(20.0, "engine")], lambda _: sigkill(child_pid(parent, "hedgelock.app")))
         assert run.kills == ["engine"]
         bus = run.bus()
-        books = audit(run, bus)
+        books = audited(run)
         assert_story(run)
         assert_on_target(run, bus)
         assert_explained(books, bus)

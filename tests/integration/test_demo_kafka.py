@@ -14,7 +14,7 @@ from trial import (
     assert_on_target,
     assert_replays,
     assert_story,
-    audit,
+    audited,
     get,
     trial,
 )
@@ -61,7 +61,7 @@ def test_the_account_survives_on_kafka_with_every_service_killed(
         urlopen(Request(f"{run.sim}/sim/start", method="POST"), timeout=10).close()
         run.watch(END_S, KILLS, lambda name: kill_and_start(run, name))
         bus = run.bus()
-        books = audit(run, bus)
+        books = audited(run)
         assert_story(run)
         assert_on_target(run, bus)
         assert_explained(books, bus)

@@ -22,7 +22,7 @@ from trial import (
     assert_on_target,
     assert_replays,
     assert_story,
-    audit,
+    audited,
     child_pid,
     get,
     sigkill,
@@ -74,7 +74,7 @@ def judge(run: Trial, kills: Sequence[tuple[float, str]]) -> None:
             "twin's": twin["equity_usd"],
         }
         print(", ".join(f"{name} {value}" for name, value in figures.items()))  # noqa: T201
-        books = audit(run, bus)
+        books = audited(run)
         assert_story(run)
         assert_on_target(run, bus)
         assert_explained(books, bus)
