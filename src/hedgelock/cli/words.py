@@ -10,8 +10,6 @@ import datetime as dt
 import enum
 from decimal import Decimal
 
-import msgspec
-
 from hedgelock.domain import (
     account,
     funding,
@@ -347,8 +345,3 @@ def _fields(body: Message) -> str:
         if isinstance(value, (Decimal, enum.Enum, bool)) or (isinstance(value, str) and value):
             said.append(f"{name.replace('_', ' ')} {plain(value)}")
     return ", ".join(said)
-
-
-def as_plain(value: object) -> object:
-    """A message as JSON-ready values."""
-    return msgspec.to_builtins(value, str_keys=True)

@@ -6,15 +6,11 @@ Signs: profits + = gained; interest + = paid.
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
-from hedgelock.domain.execution import ExecutionReport
 from hedgelock.domain.order import Side
 from hedgelock.exchanges.bybit_parse import ORDER_STATUSES, SIDES
 from hedgelock.exchanges.fields import Row
-
-TAKEN_BY_VENUE: Final = frozenset({"AdlTrade", "BustTrade"})
-"""Executions without an order of anybody here: deleveraging and liquidation."""
 
 
 class ClosedProfit(NamedTuple):
@@ -99,8 +95,3 @@ def parse_stop(row: Row) -> StopTerms | None:
         trigger_by=row.one_of("triggerBy", TRIGGERS),
         is_waiting=row.one_of("orderStatus", _WAITING),
     )
-
-
-def was_taken(report: ExecutionReport) -> bool:
-    """Whether the venue closed it by itself: deleveraging (ADL) or liquidation."""
-    return report.exec_type in TAKEN_BY_VENUE

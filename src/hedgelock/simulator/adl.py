@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-from hedgelock.simulator import adl_rank
+from hedgelock.simulator import adl_rank, forced
 from hedgelock.simulator.instruments import Contract
 from hedgelock.simulator.margin import Exposure
 from hedgelock.simulator.matching import BUY, SELL
 from hedgelock.simulator.money import ZERO
-from hedgelock.simulator.rows import order_row, position_row, push_position, push_wallet
+from hedgelock.simulator.rows import push_position, push_wallet
 from hedgelock.simulator.state import Account, Exchange, Order, Position
-from hedgelock.simulator.trading import apply, cancel
+from hedgelock.simulator.trading import cancel
 
 
 def rank(x: Exchange, account: Account, position: Position) -> Decimal:
@@ -54,14 +54,7 @@ def close_winner(
         x.serial(), x.now_ms, x.now_ms, x.market.quotes[c.key].last, reduce_only=True,
         create_type="CreateByAdl_PassThrough",
     )  # fmt: skip
-    account.orders.append(order)
-    account.by_id[order.order_id] = order
-    position.status = "Adl"
-    row = apply(x, account, order, lots=lots, price=price, maker=False, kind="AdlTrade")
-    x.emit("execution", account, [row])
-    x.emit("order", account, [order_row(order, pushed=True)])
-    x.emit("position", account, [position_row(x, account, position, pushed=True)])
-    position.status = "Normal"
+    forced.carry_out(x, account, position, order, price=price, kind="AdlTrade")
     push_position(x, account, position)
     push_wallet(x, account, c.settle)
 

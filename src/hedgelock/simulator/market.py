@@ -195,10 +195,6 @@ class Market:
             return min(n.clock.upcoming(now_ms, None) for n in lines)
         return min(n.clock.next_ms for n in lines)
 
-    def settlement_due(self, now_ms: int) -> bool:
-        """Whether a settlement instant has come; never while waiting."""
-        return self.due_ms <= now_ms
-
     def settle(self, at_ms: int) -> dict[str, Decimal]:
         """Fix the rates of the contracts due at `at_ms` and schedule their next settlements."""
         rates: dict[str, Decimal] = {}

@@ -12,14 +12,13 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-from hedgelock.simulator import adl
+from hedgelock.simulator import adl, forced
 from hedgelock.simulator.instruments import Contract
 from hedgelock.simulator.margin import Exposure
 from hedgelock.simulator.matching import BUY, SELL
 from hedgelock.simulator.money import HOUSE, INSURANCE, ONE, ZERO, grain, text
-from hedgelock.simulator.rows import order_row, position_row, push_wallet
+from hedgelock.simulator.rows import push_wallet
 from hedgelock.simulator.state import Account, Event, Exchange, Order, Position
-from hedgelock.simulator.trading import apply
 
 CONVERSION_FEE = Decimal("0.001")
 SHIFT_MOST = Decimal("0.99")
@@ -111,14 +110,7 @@ def close_position(
         round(price / c.tick), lots, x.serial(), x.now_ms, x.now_ms, x.market.quotes[c.key].mark,
         reduce_only=True, create_type=create_type,
     )  # fmt: skip
-    account.orders.append(order)
-    account.by_id[order.order_id] = order
-    position.status = "Liq"
-    row = apply(x, account, order, lots=lots, price=price, maker=False, kind="BustTrade")
-    x.emit("execution", account, [row])
-    x.emit("order", account, [order_row(order, pushed=True)])
-    x.emit("position", account, [position_row(x, account, position, pushed=True)])
-    position.status = "Normal"
+    forced.carry_out(x, account, position, order, price=price, kind="BustTrade")
     push_wallet(x, account, c.settle)
     topic = f"allLiquidation.{c.symbol}"
     if (c.category, topic) in x.wanted:
