@@ -20,6 +20,10 @@ def trap_floats() -> None:
     for context in (decimal.DefaultContext, decimal.getcontext()):
         context.traps[decimal.FloatOperation] = True
         context.prec = 34
+        # ccxt's decimal_to_precision sets these two on the context of whoever calls it. Set from the
+        # start, that changes nothing: the same input gives the same digits before and after it.
+        context.rounding = decimal.ROUND_HALF_UP
+        context.traps[decimal.Underflow] = True
 
 
 def parse_decimal(text: str) -> Decimal:
