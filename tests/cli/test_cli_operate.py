@@ -14,14 +14,9 @@ import pytest
 
 from cli.cli_story import Cli, Log, positions, risk
 from hedgelock.cli import kill_preview
+from hedgelock.domain.command import OperatorCommand, verify
 from hedgelock.domain.policy import Policy
-from hedgelock.domain.safety import (
-    OperatorCommand,
-    SafetyMode,
-    SafetyReason,
-    SafetyState,
-    verify,
-)
+from hedgelock.domain.safety import SafetyMode, SafetyReason, SafetyState
 from hedgelock.telemetry.metrics import Metrics
 
 KEY = b"hedgelock-sim-operator"

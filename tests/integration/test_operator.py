@@ -10,7 +10,8 @@ from trial import OURS, Trial, ask, get, trial
 
 from hedgelock.cli.operate import make_command
 from hedgelock.config import load
-from hedgelock.domain.safety import OperatorAction, OperatorCommand, SafetyMode, SafetyState, sign
+from hedgelock.domain.command import OperatorAction, OperatorCommand, sign
+from hedgelock.domain.safety import SafetyMode, SafetyState
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 
