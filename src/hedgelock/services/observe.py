@@ -66,7 +66,7 @@ class CollectorSource:
         if not stats.connected:
             return ["the exchange is not connected"]
         now_ms = self._clock.now_ms()
-        seen = {**stats.read_seen_ms, **stats.tick_seen_ms}
+        seen = {**stats.read_seen_ms, **stats.prices.tick_seen_ms}
         late = [f"{kind}: never read" for kind in _READS if kind not in stats.read_seen_ms]
         for kind, seen_ms in seen.items():
             limit = READ_AGE_MAX_MS if kind in stats.read_seen_ms else TICK_AGE_MAX_MS
@@ -88,6 +88,8 @@ class CollectorSource:
         metrics.stream_reconnects_total.inc(
             self._since("resets", "", stats.resets), stream="private"
         )
+        metrics.price_polls_total.inc(self._since("price_polls", "", stats.prices.polls))
+        metrics.prices_polled.set(int(stats.prices.is_polling))
         bad = int(getattr(self._exchange, "bad_messages", 0))
         metrics.bad_input_total.inc(self._since("bad", "", bad), source="exchange")
 
