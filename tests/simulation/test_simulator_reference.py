@@ -1,7 +1,9 @@
 """Market and lending reference data: contracts, tiers, pages, interest, ratios, pools."""
 
 import itertools
+import math
 from dataclasses import replace
+from datetime import UTC, datetime
 from decimal import Decimal as D
 
 import pytest
@@ -137,7 +139,6 @@ def test_open_interest_counts_the_accounts_twice(desk):
     inverse = market(desk, "tickers", category="inverse", symbol="BTCUSD")["list"][0]
     assert D(inverse["openInterestValue"]) < D(inverse["openInterest"]), "USD, and its worth in BTC"
     history = market(desk, "open-interest", **BTC, intervalTime="1h", limit=3)["list"]
-    assert history[0]["openInterest"] == row["openInterest"]
     stamps = [int(r["timestamp"]) for r in history]
     assert [a - b for a, b in itertools.pairwise(stamps)] == [HOUR, HOUR]
 
@@ -156,20 +157,20 @@ def test_insurance_and_alerts_tell_what_the_pool_holds(desk):
     held = ledger.balance("insurance", "USDT")
     (row,) = market(desk, "insurance", coin="USDT")["list"]
     assert (D(row["balance"]), row["symbols"]) == (held, "BTCUSDT,ETHUSDT")
-    assert {r["coin"] for r in market(desk, "insurance")["list"]} == {"BTC", "USDT"}
+    assert {r["coin"] for r in market(desk, "insurance")["list"]} == {"BTC", "ETH", "USDT"}
     alerts = market(desk, "adlAlert")["list"]
     assert {r["symbol"] for r in alerts} == {"BTCUSDT", "ETHUSDT", "BTCUSD", "ETHUSD"}
     assert D(market(desk, "adlAlert", symbol="BTCUSDT")["list"][0]["balance"]) == held
 
 
-def test_pool_topics_push_what_changed(desk):
-    """insurance.*: a delta where a balance changed; adlAlert.*: everything each second, as numbers."""
-    streams = desk.venue.streams
+def test_pool_topics_push_what_changed(four):
+    """insurance.*: a delta for an isolated pool's new balance; adlAlert.*: all each second, numbers."""
+    desk, streams = four, four.venue.streams
     for topic in ("insurance.USDT", "insurance.inverse", "adlAlert.USDT", "adlAlert.inverse"):
         assert streams.known("linear", topic)
         first = streams.subscribe("linear", topic)
         assert first.kind == "snapshot"
-        assert first.data
+        assert bool(first.data) is (topic != "insurance.inverse"), "isolated pools only"
     assert not streams.known("spot", "insurance.USDT")
     assert not streams.known("linear", "insurance.DOGE")
     assert streams.subscribe("linear", "insurance.DOGE") is None
@@ -182,6 +183,9 @@ def test_pool_topics_push_what_changed(desk):
     assert {type(alert[k]) for k in alert if k not in "cs"} == {float}
     ledger = desk.venue.exchange.ledger
     ledger.move("USDT", D(7), source="outside", target="insurance")
+    desk.wait(1_000)
+    assert "insurance.USDT" not in [e.topic for e in desk.log], "the shared pool is not streamed"
+    ledger.move("USDT", D(7), source="outside", target="insurance/linear.SOLUSDT")
     desk.wait(1_000)
     (event,) = [e for e in desk.log if e.topic == "insurance.USDT"]
     assert (event.kind, set(event.data[0])) == (
@@ -209,10 +213,82 @@ def test_historical_volatility_is_flat_and_hourly(desk):
     day = market(desk, "historical-volatility", category="option",
                  startTime=T0 - 24 * HOUR, endTime=T0)["list"]  # fmt: skip
     assert len(day) == 24
-    for wrong in ({"period": "8"}, {"startTime": T0}, {"category": "linear"},
+    for wrong in ({"period": "8"}, {"startTime": T0}, {"category": "linear"}, {"baseCoin": "DOGE"},
                   {"startTime": T0 - 31 * 24 * HOUR, "endTime": T0}):  # fmt: skip
         params = {"category": "option", **wrong}
         assert desk.call("GET", "market/historical-volatility", **params).code == 10001
+
+
+def test_historical_volatility_is_that_of_the_index(desk):
+    """√(mean squared log return of the daily index candles × 365); the made-up past has .45."""
+    asked = {"category": "option", "baseCoin": "BTC"}
+    (row,) = market(desk, "historical-volatility", **asked, period="7")["list"]
+    days = market(desk, "index-price-kline", **BTC, interval="D", limit=9)["list"]
+    closes = [float(k[4]) for k in reversed(days)][:-1]
+    moves = [math.log(b / a) ** 2 for a, b in itertools.pairwise(closes)]
+    assert len(moves) == 7
+    assert float(row["value"]) == pytest.approx(math.sqrt(sum(moves) / 7 * 365), abs=1e-6)
+    (year,) = market(desk, "historical-volatility", **asked, period="270")["list"]
+    assert 0.35 < float(year["value"]) < 0.55
+    ether = market(desk, "historical-volatility", category="option", baseCoin="ETH")["list"]
+    assert ether[0]["value"] != row["value"]
+
+
+def test_weeks_open_on_monday_and_months_on_the_first(desk):
+    """T0 is Tuesday, 14 November 2023; the candle that is not over is the last one."""
+    def opens(interval, **params):
+        rows = market(desk, "kline", **BTC, interval=interval, limit=3, **params)["list"]
+        return [datetime.fromtimestamp(int(r[0]) / 1000, UTC) for r in rows]
+
+    def day(year, month, number):
+        return datetime(year, month, number, tzinfo=UTC)
+
+    assert opens("W") == [day(2023, 11, 13), day(2023, 11, 6), day(2023, 10, 30)]
+    assert opens("M") == [day(2023, 11, 1), day(2023, 10, 1), day(2023, 9, 1)]
+    new_year = round(day(2023, 1, 1).timestamp() * 1000)
+    assert opens("M", end=new_year) == [day(2023, 1, 1), day(2022, 12, 1), day(2022, 11, 1)]
+    assert opens("M", start=new_year - 1) == [day(2023, 3, 1), day(2023, 2, 1), day(2023, 1, 1)]
+    assert opens("W", start=new_year) == [day(2023, 1, 16), day(2023, 1, 9), day(2023, 1, 2)]
+    for interval in ("M", "W", "1"):
+        assert opens(interval, start=10**16 - 1) == []
+        assert opens(interval, end=1) == ([] if interval == "W" else [day(1970, 1, 1)])
+
+
+def test_long_candles_hold_the_whole_run(open_desk, quiet_scenario):
+    """Five days: the days and the week are whole, though minutes are kept for three days only."""
+    prices = {"BTC": tuple((n * 86_400, 60_000 + 100 * n) for n in range(6)), "ETH": ((0, 3000),)}
+    desk = open_desk(replace(quiet_scenario(), prices=prices), tick_ms=60_000)
+    desk.wait(5 * 24 * HOUR)
+    days = market(desk, "kline", **BTC, interval="D", limit=6)["list"]
+    for newer, older in itertools.pairwise(days[1:-1]):
+        assert D(newer[2]) - D(older[2]) == pytest.approx(100, abs=1)
+        assert newer[1] == older[4], "a day opens at the close before"
+    (week,) = market(desk, "kline", **BTC, interval="W", limit=1)["list"]
+    assert D(week[3]) <= 60_001 < D(week[2])
+    hours = market(desk, "kline", **BTC, interval="60", limit=1000)["list"]
+    recorded = [h for h in hours if int(h[0]) >= T0 // HOUR * HOUR]
+    assert sum(D(h[5]) for h in recorded) == D(week[5])
+    ticker = market(desk, "tickers", **BTC)["list"][0]
+    assert D(ticker["prevPrice24h"]) == pytest.approx(60_400, abs=5)
+    assert D(ticker["prevPrice1h"]) == pytest.approx(D("60495.8"), abs=1)
+    assert D(ticker["lowPrice24h"]) == pytest.approx(60_400, abs=5)
+    assert D(ticker["volume24h"]) < D(week[5]) / 4
+
+
+def test_open_interest_is_remembered(desk):
+    """Each five minutes is as it was then; before the start a crowd is made up."""
+    asked = {**BTC, "intervalTime": "5min", "limit": 200}
+    held = D(market(desk, "tickers", **BTC)["list"][0]["openInterest"])
+    desk.wait(6 * 60_000)
+    desk.order("Sell", "0.2")
+    desk.wait(10 * 60_000)
+    rows = market(desk, "open-interest", **asked)["list"]
+    now = [D(r["openInterest"]) for r in rows if int(r["timestamp"]) >= T0]
+    assert now == [held + D("0.4"), held + D("0.4"), held]
+    past = [D(r["openInterest"]) for r in rows if int(r["timestamp"]) < T0]
+    assert len(set(past)) > 100
+    assert all(abs(value / held - 1) <= D("0.03") for value in past)
+    assert rows == market(desk, "open-interest", **asked)["list"]
 
 
 def test_candles_count_from_a_start_or_back_from_an_end(open_desk):

@@ -98,7 +98,7 @@ KINDS: dict[str, Kind] = {
     "maintenance": Kind("trading and loans answer 10016, reads go on", ends=True),
     "reduce_only": Kind("`symbol` takes closing orders only", ("symbol",), ends=True),
     "delist": Kind("`symbol` takes no orders and loses the resting ones", ("symbol",), ends=True),
-    "insurance_drain": Kind("empties the insurance pool of `coin`", ("coin",)),
+    "insurance_drain": Kind("empties the insurance pool `coin`, or the isolated one of a contract", ("coin",)),
     "human_order": Kind(
         "a market order of `amount` by the account itself, as if in the app: no orderLinkId",
         ("account", "symbol", "side", "amount"),
@@ -365,6 +365,6 @@ COINS: dict[str, Callable[[Exchange], Collection[str]]] = {
     "ratio_cut": lambda x: {
         **x.scenario.loan.collateral_ratio, **x.scenario.margin.collateral_ratio,
     },
-    "insurance_drain": lambda x: x.pools.hourly,
+    "insurance_drain": lambda x: x.pools.names,
 }  # fmt: skip
 """The coins that a kind of deed can be about."""

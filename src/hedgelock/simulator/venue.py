@@ -38,6 +38,7 @@ from hedgelock.simulator.limits import Allowance, Limit, RateLimits
 from hedgelock.simulator.live_feed import Fed
 from hedgelock.simulator.market import HOUR_MS, NEVER_MS, Market
 from hedgelock.simulator.matching import BUY, SELL
+from hedgelock.simulator.open_interest import open_interest
 from hedgelock.simulator.params import Params
 from hedgelock.simulator.routes import Batched, Envelope, PublicHandler, PublicRoute, Route
 from hedgelock.simulator.scenarios import Scenario
@@ -155,6 +156,7 @@ class Venue:
                 self._next_hour_ms += HOUR_MS
                 loans.charge_interest(x)
                 x.pools.record()
+                x.market.roll_day(at_ms)
             if at_ms >= self._next_interest_ms:
                 self._next_interest_ms += HOUR_MS
                 borrowing.charge_interest(x)
@@ -259,6 +261,7 @@ class Venue:
         if x.now_ms >= self._next_sample_ms:
             self._next_sample_ms = (x.now_ms // self._sample_ms + 1) * self._sample_ms
             premium.sample(x)
+        x.interest.note(x.now_ms, lambda c: open_interest(x, c))
         self.watch.tick()
         self.streams.tick()
         if x.wanted and not self.streams.ticks % price_limit.PUBLISH_TICKS:
