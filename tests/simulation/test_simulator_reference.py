@@ -9,6 +9,7 @@ from decimal import Decimal as D
 import pytest
 
 from hedgelock.simulator.api_reference import TIER_PAGE
+from hedgelock.simulator.candles import Candles
 from hedgelock.simulator.instruments import CONTRACTS, listed, tier_rows
 
 T0 = 1_700_000_000_000
@@ -254,29 +255,54 @@ def test_weeks_open_on_monday_and_months_on_the_first(desk):
         assert opens(interval, end=1) == ([] if interval == "W" else [day(1970, 1, 1)])
 
 
-def test_long_candles_hold_the_whole_run(open_desk, quiet_scenario):
-    """Five days: the days and the week are whole, though minutes are kept for three days only."""
-    prices = {"BTC": tuple((n * 86_400, 60_000 + 100 * n) for n in range(6)), "ETH": ((0, 3000),)}
-    desk = open_desk(replace(quiet_scenario(), prices=prices), tick_ms=60_000)
-    desk.wait(5 * 24 * HOUR)
-    days = market(desk, "kline", **BTC, interval="D", limit=6)["list"]
-    for newer, older in itertools.pairwise(days[1:-1]):
-        assert D(newer[2]) - D(older[2]) == pytest.approx(100, abs=1)
-        assert newer[1] == older[4], "a day opens at the close before"
-    (week,) = market(desk, "kline", **BTC, interval="W", limit=1)["list"]
-    assert D(week[3]) <= 60_001 < D(week[2])
-    hours = market(desk, "kline", **BTC, interval="60", limit=1000)["list"]
-    recorded = [h for h in hours if int(h[0]) >= T0 // HOUR * HOUR]
-    assert sum(D(h[5]) for h in recorded) == D(week[5])
-    ticker = market(desk, "tickers", **BTC)["list"][0]
-    assert D(ticker["prevPrice24h"]) == pytest.approx(60_400, abs=5)
-    assert D(ticker["prevPrice1h"]) == pytest.approx(D("60495.8"), abs=1)
-    assert D(ticker["lowPrice24h"]) == pytest.approx(60_400, abs=5)
-    assert D(ticker["volume24h"]) < D(week[5]) / 4
+def test_long_candles_hold_the_whole_run():
+    """Five days, a dollar a minute: days and the week are whole, minutes are kept for three days."""
+    monday = 1_699_833_600_000
+    candles = Candles(first=D(60_000), seed="s", started_ms=monday)
+    for minute in range(5 * 1440 + 1):
+        price = D(60_000 + minute)
+        candles.add(monday + minute * 60_000, price, mark=price, index=price)
+        candles.traded(D(1), price)
+
+    def between(interval, **days):
+        first, last = (monday + int(24 * HOUR * n) for n in (days["first"], days["last"]))
+        return candles.window(interval, start_ms=first, end_ms=last, series="last")
+
+    days = between("D", first=0, last=4)
+    assert [(k.open, k.close, k.volume) for k in days[:2]] == [(60_000, 61_439, 1440), (61_439, 62_879, 1440)]
+    (week,) = between("W", first=0, last=5)
+    assert (week.open, week.low, week.close, week.volume) == (60_000, 60_000, 67_200, 7201)
+    assert sum(k.volume for k in between("60", first=0, last=5)) == week.volume
+    assert between("1", first=1, last=1.9) == []
+    assert len(between("1", first=2.5, last=3)) == 721
 
 
-def test_open_interest_is_remembered(desk):
+def test_the_24_hours_of_a_ticker_are_the_last_ones(open_desk, quiet_scenario):
+    """Two days, the price rises by a dollar a minute: at a full hour what is older is gone."""
+    rise = {"BTC": ((0, 60_000), (172_800, 62_880)), "ETH": ((0, 3000),)}
+    desk = open_desk(replace(quiet_scenario(), prices=rise), tick_ms=300_000)
+    first = market(desk, "tickers", **BTC)["list"][0]
+    assert first["prevPrice24h"] == first["prevPrice1h"] == first["lowPrice24h"] == "60000"
+    desk.wait(48 * HOUR)
+    row = market(desk, "tickers", **BTC)["list"][0]
+    assert D(row["lowPrice24h"]) == pytest.approx(D(61_440), abs=60)
+    assert D(row["prevPrice24h"]) == pytest.approx(D(61_440), abs=60)
+    candles = market(desk, "kline", **BTC, interval="60", limit=25)["list"]
+    assert sum(D(k[5]) for k in candles[:24]) <= D(row["volume24h"]) <= sum(D(k[5]) for k in candles)
+    assert D(row["highPrice24h"]) == max(D(k[2]) for k in candles)
+
+
+def test_the_price_of_an_hour_ago():
+    candles = Candles(first=D(1), seed="s", started_ms=0)
+    for minute in range(70):
+        candles.add(minute * 60_000, D(minute), mark=D(1), index=D(1))
+    assert candles.ago(60) == 8, "ten to sixty-nine closed, and what opened the first of them"
+    assert candles.ago(70) is None
+
+
+def test_open_interest_is_remembered(open_desk):
     """Each five minutes is as it was then; before the start a crowd is made up."""
+    desk = open_desk(tick_ms=10_000)
     asked = {**BTC, "intervalTime": "5min", "limit": 200}
     held = D(market(desk, "tickers", **BTC)["list"][0]["openInterest"])
     desk.wait(6 * 60_000)
