@@ -185,7 +185,15 @@ def delivery_prices(x: Exchange, params: Params) -> Row:
     return {"category": category(params), "list": [], "nextPageCursor": ""}
 
 
+def system_status(x: Exchange, params: Params) -> Row:
+    """GET system/status: maintenance, newest first."""
+    wanted = {name: optional(params, name) for name in ("id", "state")}
+    rows = [incident.row() for incident in reversed(x.conditions.incidents)]
+    return {"list": [r for r in rows if all(v in {"", r[name]} for name, v in wanted.items())]}
+
+
 PUBLIC: dict[str, PublicHandler] = {
+    "/v5/system/status": system_status,
     "/v5/market/risk-limit": risk_limit,
     "/v5/market/open-interest": interest_history,
     "/v5/market/account-ratio": account_ratio,
@@ -199,5 +207,6 @@ PUBLIC: dict[str, PublicHandler] = {
 ODD: dict[str, PublicRoute] = {
     "/v5/market/historical-volatility": PublicRoute("SUCCESS", Envelope.FLAT),
     "/v5/market/index-price-components": PublicRoute(""),
+    "/v5/system/status": PublicRoute(""),
     "/v5/market/delivery-price": PublicRoute("success"),
 }

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from decimal import Decimal
 
 from hedgelock.simulator import adl
+from hedgelock.simulator.incidents import Incident
 from hedgelock.simulator.instruments import Contract
 from hedgelock.simulator.matching import BUY
 from hedgelock.simulator.money import ONE, ZERO
@@ -273,10 +274,15 @@ def _tiers_missing(agenda: Agenda, deed: Deed) -> Undo:
 
 
 def _maintenance(agenda: Agenda, deed: Deed) -> Undo:
-    agenda.x.conditions.maintenance = True
+    x = agenda.x
+    end_ms = 0 if deed.until_s is None else x.market.at_ms(deed.until_s)
+    incident = Incident(x.new_id("incident"), x.now_ms, end_ms)
+    x.conditions.incidents.append(incident)
+    x.conditions.maintenance = True
 
     def undo() -> None:
-        agenda.x.conditions.maintenance = False
+        x.conditions.maintenance = False
+        incident.finish(x.now_ms)
 
     return undo
 

@@ -18,10 +18,12 @@ from hedgelock.simulator import (
     api_account,
     api_asset,
     api_borrow,
+    api_custody,
     api_dcp,
     api_fixed_loan,
     api_loan,
     api_market,
+    api_modes,
     api_rates,
     api_reference,
     api_trade,
@@ -84,7 +86,7 @@ PUBLIC: dict[str, PublicHandler] = {
 PUBLIC_ODD: dict[str, PublicRoute] = {**api_reference.ODD, **api_rates.ODD, **api_fixed_loan.ODD}
 PRIVATE: dict[tuple[str, str], Route] = {
     **api_account.PRIVATE, **api_asset.PRIVATE, **api_trade.PRIVATE, **api_loan.PRIVATE,
-    **api_borrow.PRIVATE, **api_fixed_loan.PRIVATE,
+    **api_borrow.PRIVATE, **api_fixed_loan.PRIVATE, **api_custody.PRIVATE, **api_modes.PRIVATE,
 }  # fmt: skip
 SPOT_ORDER_LIMIT = Limit(20)
 
