@@ -15,6 +15,7 @@ from hedgelock.simulator.dcp import DisconnectProtection
 from hedgelock.simulator.debts import Debt, FixedLoan
 from hedgelock.simulator.instruments import Contract
 from hedgelock.simulator.insurance import Pools
+from hedgelock.simulator.interest import InterestNotes
 from hedgelock.simulator.jobs import Jobs
 from hedgelock.simulator.keys import KeyTerms
 from hedgelock.simulator.margin import Exposure, MarginReport
@@ -171,8 +172,9 @@ class Exchange:
         self.born = f"{scenario.name}:{market.seed}:{now_ms}"
         self.ledger = Ledger()
         self.conditions = Conditions()
-        self.pools = Pools(self.ledger, market.index)
+        self.pools = Pools(self.ledger, market.index, market.contracts)
         self.pools.open(scenario.insurance)
+        self.interest = InterestNotes(market.contracts, seed=self.born, now_ms=now_ms)
         self.accounts: dict[str, Account] = {}
         self.by_key: dict[str, Account] = {}
         self.contracts: Mapping[str, Contract] = market.contracts
