@@ -87,7 +87,7 @@ def test_trouble_comes_before_all_news(log: Log) -> None:
     log.put("risk_state", "main", risk(RiskState.NORMAL, "0.5", Confidence.STALE), "r:2", ts_ms=NOW)
     fill(seen, log)
     assert "too old" in caption(seen, NOW).what
-    seen.safety = SafetyState(account="main", mode=SafetyMode.HALTED, version=2, since_ts_ms=NOW,
+    seen.own_safety = SafetyState(account="main", mode=SafetyMode.HALTED, version=2, since_ts_ms=NOW,
                               reason=SafetyReason.OPERATOR_HALT, flatten=False, command_id="c",
                               text="")
     assert "HALTED" in caption(seen, NOW).what
