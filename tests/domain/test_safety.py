@@ -294,16 +294,13 @@ def test_a_breaker_never_loosens_a_person_s_word() -> None:
     assert (memory.state.mode, memory.state.breakers) == (SafetyMode.HALTED, ())
 
 
-def test_refused_orders_halt_until_a_person_resumes() -> None:
-    """REJECTS is the one breaker that halts; RESUME forgives it and is remembered with its version."""
+def test_a_resume_forgives_and_is_remembered_with_its_version() -> None:
+    """Six refused orders: REDUCING; a person's RESUME makes it ACTIVE, and the executor may thaw by it."""
     memory = STARTED
     for number in range(6):
         memory = fold(memory, replace(confirmed("170131 no"), intent_id=f"i{number}")).state
     assert memory.state is not None
-    assert (memory.state.mode, memory.state.reason) == (SafetyMode.HALTED, SafetyReason.BREAKER)
-    memory = fold(memory, World().assessment()).state
-    assert memory.state is not None
-    assert memory.state.mode is SafetyMode.HALTED
+    assert (memory.state.mode, memory.state.breakers) == (SafetyMode.REDUCING, ("rejects",))
     resumed = fold(memory, command(OperatorAction.RESUME)).state.state
     assert resumed is not None
     assert (resumed.mode, resumed.breakers) == (SafetyMode.ACTIVE, ())

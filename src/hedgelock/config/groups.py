@@ -367,7 +367,7 @@ class SafetySettings(Group):
         to="losing_hedges_max",
     )
     reject_share_max: f.Fraction = var(
-        _SAFETY.reject_share_max, "Orders that the exchange refused, of the last 20; halts.",
+        _SAFETY.reject_share_max, "Orders that the exchange refused, of the last 20.",
         unit="fraction", to="reject_share_max",
     )
     stale_after_s: f.Seconds = var(

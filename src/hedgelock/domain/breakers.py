@@ -11,7 +11,7 @@ hedge. Equity is what `RiskAssessment.equity_value` says: both pockets, FUND and
     VOLATILITY      σ per day of the hedge's mark ≥ volatility_max      below .85 of that
     LOSING_HEDGES   losing_hedges_max closings in a row lost money      by a closing that gains, or by a person
     STALE_INPUT     not FRESH for stale_after_ms                        when FRESH
-    REJECTS         the venue refused reject_share_max of the last      halts: by a person alone
+    REJECTS         the venue refused reject_share_max of the last      when it is less, or by a person
                     orders, of reject_least at the least
 
 Equity is looked at every `sample_ms` and judged per *window* of `window_ms`: a loss is measured with the highest equity of a

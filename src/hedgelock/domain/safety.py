@@ -25,7 +25,7 @@ from typing import NamedTuple
 import msgspec
 
 from hedgelock.domain.account import PositionChanged, PositionsRead
-from hedgelock.domain.breakers import Breaker, Watch, acknowledged, next_look_ms, observe
+from hedgelock.domain.breakers import Watch, acknowledged, next_look_ms, observe
 from hedgelock.domain.command import (
     CLOCK_AHEAD_MAX_MS,
     COMMAND_TTL_MS,
@@ -225,7 +225,7 @@ def make_step(key: bytes) -> StepFunction:
             case OperatorCommand():
                 memory = _command(memory, message, now=now, is_signed=verify(message, key))
             case OrderConfirmation() if is_alarm(message):
-                memory = _halted(memory, SafetyReason.UNEXPLAINED_ORDER, message.text, now)
+                memory = _alarmed(memory, message, now)
             case PositionsRead() | PositionChanged():
                 memory = _crowded(memory, message, limits)
             case RiskAssessment():
@@ -240,8 +240,6 @@ def make_step(key: bytes) -> StepFunction:
         watch = observe(memory.watch, message, limits, now.now_ms)
         if watch is not memory.watch:
             memory = _replace(memory, watch=watch)
-        if Breaker.REJECTS in watch.tripped:
-            memory = _halted(memory, SafetyReason.BREAKER, "the venue refuses our orders", now)
         memory, said = _speak(memory, account, limits, now)
         return Step(memory, (*outputs, *said), hold=_hold(memory, limits, now))
 
@@ -323,13 +321,15 @@ def _hold(memory: SafetyMemory, limits: SafetyPolicy, now: Now) -> Hold:
 # ---------------------------------------------------------------- what changes the word
 
 
-def _halted(memory: SafetyMemory, reason: SafetyReason, text: str, now: Now) -> SafetyMemory:
-    """Halt an account that is not; a person must resume it. A stricter word stays."""
+def _alarmed(memory: SafetyMemory, confirmation: OrderConfirmation, now: Now) -> SafetyMemory:
+    """An order that nobody can explain halts its account until a person resumes; KILLED stays."""
     word = _word_of(memory)
     if word is not None and word.mode in (SafetyMode.HALTED, SafetyMode.KILLED):
         return memory
-    word = Word(mode=SafetyMode.HALTED, reason=reason, text=text, since_ts_ms=now.now_ms)
-    return _replace(memory, word=word)
+    return _replace(memory, word=Word(
+        mode=SafetyMode.HALTED, reason=SafetyReason.UNEXPLAINED_ORDER, text=confirmation.text,
+        since_ts_ms=now.now_ms,
+    ))
 
 
 def _crowded(
