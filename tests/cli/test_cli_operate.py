@@ -255,3 +255,26 @@ def test_preview_reads_the_position(log: Log) -> None:
     seen = kill_preview.read(log.bus, Policy(account="main", version=1), "main")
     assert seen.short == D("0.25")
     assert seen.risk is None
+
+
+def test_status_says_what_an_account_may_do_and_why(cli: Cli, log: Log) -> None:
+    """ACTIVE ends with 0; halted for an order that is not ours ends with 1, its words and what to do."""
+    log.put("risk_state", "main", risk(), "risk-engine:main:1.0")
+    assert cli("operator", "status").code == 1, "nobody has said yet that it is active"
+    word = SafetyState(
+        account="main", version=1, mode=SafetyMode.ACTIVE, reason=SafetyReason.STARTED,
+        flatten=False, command_id="", text="", since_ts_ms=1,
+    )
+    log.put("safety_state", "main", word, "safety:main:1.0")
+    said = cli("operator", "status")
+    assert said.code == 0
+    assert "main is ACTIVE" in said.out and "LTV 72.0 %, CAUTION, inputs FRESH" in said.out
+    halted = msgspec.structs.replace(
+        word, version=2, mode=SafetyMode.HALTED, reason=SafetyReason.UNEXPLAINED_ORDER,
+        text="ALARM an order with our prefix, but unknown",
+    )
+    log.put("safety_state", "main", halted, "safety:main:2.0")
+    said = cli("operator", "status", "--account", "main")
+    assert said.code == 1
+    assert "main is HALTED" in said.out and "an order at the exchange is not ours" in said.out
+    assert "ALARM an order with our prefix" in said.out and "operator resume" in said.out

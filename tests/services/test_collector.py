@@ -35,7 +35,7 @@ from hedgelock.exchanges.ccxt_venue import Credentials
 from hedgelock.ports import Capabilities, Outgoing
 from hedgelock.services import clock_watch
 from hedgelock.services.collector import UNREADABLE_TOPICS_MAX, Collector, CollectorPolicy
-from hedgelock.services.observe import CollectorSource
+from hedgelock.services.collector_source import CollectorSource
 from hedgelock.simulator.server import serve
 from hedgelock.telemetry.metrics import Metrics
 

@@ -1,4 +1,4 @@
-"""The person in command: `operator halt | reduce | resume | kill | pin | ...`, signed, shown."""
+"""The person in command: `operator status | halt | reduce | resume | kill | pin`, signed, shown."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from hedgelock.cli.console import (
     note,
     open_log,
     out,
+    typeable,
 )
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def register(app: typer.Typer) -> None:
     """Add the commands to the command line."""
     group = typer.Typer(
         name="operator",
-        help="Take command of an account: halt, reduce, resume, kill, pin. Signed with OPERATOR__KEY.",
+        help="Take command: status, halt, reduce, resume, kill, pin. Signed with OPERATOR__KEY.",
         no_args_is_help=True, rich_markup_mode="rich",
         epilog=examples(
             "hedgelock operator halt  –  nothing new, but the loan is still protected",
@@ -58,6 +59,9 @@ def register(app: typer.Typer) -> None:
             "hedgelock operator kill --flatten  –  stop everything and close the hedge",
         ),
     )
+    group.command(
+        epilog=examples("hedgelock operator status", "hedgelock operator status --account main"),
+    )(status)
     group.command(epilog=examples("hedgelock operator halt", "hedgelock operator halt --account main"))(
         halt
     )
@@ -76,6 +80,24 @@ def register(app: typer.Typer) -> None:
         ),
     )(kill)
     app.add_typer(group)
+
+
+def status(account: Account = None) -> None:
+    """Show what each account may do and why, and how safe it is. Exits with 1 unless all are ACTIVE."""
+    from hedgelock.cli import standing
+
+    settings = load_settings()
+    names = settings.account_names() if account is None else (_account(settings, account),)
+    bus = open_log(settings)
+    try:
+        found = [standing.read(bus, name) for name in names]
+    finally:
+        bus.close()
+    for one in found:
+        for line in standing.lines(one):
+            out().print(typeable(line), markup=False, soft_wrap=True)
+    if not all(one.is_active for one in found):
+        raise typer.Exit(PROBLEM)
 
 
 def halt(account: Account = None) -> None:

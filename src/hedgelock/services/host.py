@@ -28,7 +28,8 @@ from hedgelock.domain.treasury import TreasuryConfirmation
 from hedgelock.errors import BadMessage, BusError, VenueError, VenueForbidden
 from hedgelock.ports import Bus, Clock, Exchange, LocalBus, Outgoing
 from hedgelock.services.collector import Collector, LedgerReader
-from hedgelock.services.observe import CollectorSource, Telemetry
+from hedgelock.services.collector_source import CollectorSource
+from hedgelock.services.observe import Telemetry
 from hedgelock.services.pump import LoopPump, Pump, ThreadPump
 from hedgelock.services.runner import Runner
 from hedgelock.services.service import Service

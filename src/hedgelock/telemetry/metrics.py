@@ -63,6 +63,8 @@ METRICS: dict[str, MetricRow] = {
         _row("counter", "effects_total", "effects", "kind outcome", "Effects run on the exchange."),
         _row("histogram", "effect_seconds", "seconds", "kind", "Time until an effect was known."),
         _row("counter", "orders_total", "orders", "status", "Orders that reached a status."),
+        _row("counter", "unexplained_orders_total", "orders", "account",
+             "Orders of ours, by their id or content, that no decision explains: nothing is opened."),
         _row("counter", "fills_total", "fills", "", "Executions seen."),
         _row("counter", "treasury_actions_total", "actions", "kind outcome",
              "Repayments, borrowings and transfers ended."),
