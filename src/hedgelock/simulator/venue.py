@@ -33,6 +33,7 @@ from hedgelock.simulator import (
     loans,
     premium,
     price_limit,
+    retention,
 )
 from hedgelock.simulator.deeds import Agenda
 from hedgelock.simulator.instruments import listed
@@ -159,6 +160,7 @@ class Venue:
                 loans.charge_interest(x)
                 x.pools.record()
                 x.market.roll_day(at_ms)
+                retention.forget(x)
             if at_ms >= self._next_interest_ms:
                 self._next_interest_ms += HOUR_MS
                 borrowing.charge_interest(x)
