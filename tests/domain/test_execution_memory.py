@@ -226,8 +226,11 @@ def test_old_news_of_a_filed_intent_changes_nothing(news: str) -> None:
 RESUMED: list[tuple[str, dict[str, Any], bool]] = [
     ("resumed after the freeze", {}, True),
     ("the word it knew already", {"version": 1}, False),
-    ("said before the freeze", {"since_ts_ms": T0 - 1}, False),
-    ("not by a person", {"reason": SafetyReason.STARTED}, False),
+    ("a breaker holds since", {"mode": SafetyMode.REDUCING, "reason": SafetyReason.BREAKER}, True),
+    ("resumed before, said again since", {"version": 3, "resumed_version": 1}, False),
+    ("said before the freeze", {"resumed_ts_ms": T0 - 1}, False),
+    ("not by a person", {"resumed_version": None, "resumed_ts_ms": None}, False),
+    ("the house's word", {"account": "*"}, False),
     ("halted", {"mode": SafetyMode.HALTED, "reason": SafetyReason.OPERATOR_HALT}, False),
 ]
 
@@ -240,8 +243,10 @@ def test_only_a_person_after_the_freeze_lifts_it(
     desk = Desk()
     desk.feed(FREEZE)
     assert "hedge_trades" in desk.memory.frozen
+    version = changes.get("version", 2)
     fields: dict[str, Any] = {
-        "version": 2, "reason": SafetyReason.OPERATOR_RESUME, "since_ts_ms": T0 + 1, **changes
+        "version": version, "reason": SafetyReason.OPERATOR_RESUME, "since_ts_ms": T0 + 1,
+        "resumed_version": version, "resumed_ts_ms": T0 + 1, **changes
     }
     desk.tables.safeties = safety(**fields)
     desk.feed(desk.tables.safeties)

@@ -33,7 +33,7 @@ def test_the_account_survives_the_crash_and_a_kill(tmp_path: Path) -> None:
         bus = run.bus()
         books = audited(run)
         assert_story(run)
-        assert_on_target(run, bus)
+        assert_on_target(run)
         assert_explained(books, bus)
         assert assert_replays(run, bus) > 100
         bus.close()

@@ -63,7 +63,7 @@ def test_the_account_survives_on_kafka_with_every_service_killed(
         bus = run.bus()
         books = audited(run)
         assert_story(run)
-        assert_on_target(run, bus)
+        assert_on_target(run)
         assert_explained(books, bus)
         assert assert_replays(run, bus) > 100
         bus.close()

@@ -76,7 +76,7 @@ def judge(run: Trial, kills: Sequence[tuple[float, str]]) -> None:
         print(", ".join(f"{name} {value}" for name, value in figures.items()))  # noqa: T201
         books = audited(run)
         assert_story(run)
-        assert_on_target(run, bus)
+        assert_on_target(run)
         assert_explained(books, bus)
         steps = assert_replays(run, bus)
         print(f"{len(books.orders)} order intents, {len(books.actions)} treasury actions, "  # noqa: T201

@@ -372,13 +372,20 @@ def assert_story(run: Trial) -> None:
     assert float(last["equity_usd"]) >= 1.7 * float(run.moments[-1].twin["equity_usd"])
 
 
-def assert_on_target(run: Trial, bus: Bus) -> None:
-    """The position at the exchange is what the last decision wants, within the band."""
-    policy = load({}, env_file=None).policy("main").hedge
-    ours = run.at_exchange("/sim/state")["accounts"][OURS]
-    sizes = [Decimal(p["size"]) for k, p in ours["positions"].items() if k.startswith("linear")]
-    said = [codec.decode(record.value).body for record in bus.read("hedge_decisions")]
-    last = [body for body in said if isinstance(body, HedgeDecision)][-1]
-    wanted = min(last.target, last.h_cap)
-    assert abs(-sum(sizes) - wanted) <= policy.no_trade_band, f"{sizes} against {wanted}"
+def assert_on_target(run: Trial, *, within_s: float = 10) -> None:
+    """The position comes to what the last decision wants, within the band, and soon.
 
+    Decision and position are read one after the other while the market moves: what is under way gets
+    time to end, as in `audited`.
+    """
+    policy = load({}, env_file=None).policy("main").hedge
+    deadline, pause = time.monotonic() + within_s, threading.Event()
+    while True:
+        ours = run.at_exchange("/sim/state")["accounts"][OURS]
+        sizes = [Decimal(p["size"]) for k, p in ours["positions"].items() if k.startswith("linear")]
+        last = [body for body in run.bodies("hedge_decisions") if isinstance(body, HedgeDecision)][-1]
+        wanted = min(last.target, last.h_cap)
+        if abs(-sum(sizes) - wanted) <= policy.no_trade_band:
+            return
+        assert time.monotonic() < deadline, f"{sizes} against {wanted}"
+        pause.wait(0.2)

@@ -71,7 +71,7 @@ class Fold(Book):
                 self._restored(message)
             case StreamReset():
                 self._stream_reset(message)
-            case SafetyState():
+            case SafetyState() if message.account == self._account:
                 self._safety_spoke(message)
             case Quarantined():
                 self._quarantined(message)

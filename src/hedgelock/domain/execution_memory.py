@@ -16,7 +16,7 @@ from hedgelock.domain.budget import Budget
 from hedgelock.domain.holdings import Holdings
 from hedgelock.domain.money import ZERO
 from hedgelock.domain.order import Fill, OrderStatus, OrderStyle, PlaceOrder
-from hedgelock.domain.safety import SafetyMode, SafetyReason, SafetyState
+from hedgelock.domain.safety import SafetyMode, SafetyState
 from hedgelock.domain.treasury import TreasuryAction
 
 OPEN_MAX: Final = 32
@@ -299,10 +299,9 @@ def frozen(memory: ExecutionMemory, reason: str, *, now_ms: int, version: int) -
 def thawed(memory: ExecutionMemory, state: SafetyState) -> ExecutionMemory:
     """`memory` after a word of safety: only a person who resumed *after* the freeze lifts it."""
     is_resumed = (
-        state.mode is SafetyMode.ACTIVE
-        and state.reason is SafetyReason.OPERATOR_RESUME
-        and state.version > memory.frozen_version
-        and state.since_ts_ms >= memory.frozen_ts_ms
+        state.mode in (SafetyMode.ACTIVE, SafetyMode.REDUCING)
+        and state.resumed_version is not None and state.resumed_version > memory.frozen_version
+        and state.resumed_ts_ms is not None and state.resumed_ts_ms >= memory.frozen_ts_ms
     )
     if not memory.frozen or not is_resumed:
         return memory
