@@ -208,9 +208,8 @@ class Runner(Generic[S]):
         for key, value in values.items():
             stored = msgspec.json.decode(value, type=Stored)
             state = bytes(stored.state)
-            self._kept[key] = _Kept(
-                self.service.decode_state(state), state, stored.seq, Hold(), hash=digest(state)
-            )
+            known = self.service.decode_state(state)
+            self._kept[key] = _Kept(known, state, stored.seq, Hold(), hash=digest(state))
             work.inputs[key].append(self._made(key, Restored(now_ms=now_ms)))
         self.observed.restored(partition, len(values))
 
