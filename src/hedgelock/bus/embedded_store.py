@@ -23,7 +23,7 @@ MEMORY = Path(":memory:")  # a log without a file: same behaviour, gone with the
 
 OFFSET_BITS = 40
 SCHEMA_VERSION = 1
-_CACHE_SIZE = -16_000  # KiB when negative
+_CACHE_SIZE = -4_000  # KiB when negative: what is appended is read from memory, not from here
 _PAGE_BYTES = 2_048  # of a new file: what an order waits for is the bytes of the pages it touched
 MAP: dict[str, Topic] = {**TOPICS, JOURNAL.name: JOURNAL, JOURNAL_ROWS.name: JOURNAL_ROWS}
 
