@@ -13,7 +13,7 @@ from hedgelock.domain.inflight import Exposure
 from hedgelock.domain.policy import ExecutionPolicy, HedgePolicy
 from hedgelock.domain.risk import Confidence, RiskState
 from hedgelock.domain.safety import SafetyMode
-from hedgelock.domain.situation import Balances, Situation
+from hedgelock.domain.situation import Balances, HedgeReason, Situation
 
 SPOT_FEE_INSTRUMENT = "spot:BTCUSDT"
 
@@ -88,6 +88,7 @@ def situations(draw: st.DrawFn) -> Situation:
         has_realised=draw(st.booleans()),
         has_hedge_order=high != low, may_order=draw(st.sampled_from([True, True, False])),
         may_move=draw(st.sampled_from([True, True, False])),
+        sale_guard=draw(st.sampled_from([None, None, HedgeReason.SETTLEMENT_NEAR])),
     )
 
 

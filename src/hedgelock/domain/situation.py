@@ -55,6 +55,8 @@ class HedgeReason(enum.Enum):
     HALTED = "halted"
     INPUT_STALE = "input_stale"
     FUNDING_UNKNOWN = "funding_unknown"
+    SETTLEMENT_NEAR = "settlement_near"
+    """Discretionary size waits until a settlement that it would pay is over."""
     LOWERING_FIRST = "lowering_first"
     """The repayment waits until the short is small enough for the pocket that remains."""
     COVER_IMPOSSIBLE = "cover_impossible"
@@ -132,6 +134,8 @@ class Situation(NamedTuple):
     """False shortly after an order that came to nothing."""
     may_move: bool
     """The same for treasury actions."""
+    sale_guard: HedgeReason | None = None
+    """Why no discretionary sale is opened now, as its executor would say; None = it may be."""
 
     @property
     def net_need(self) -> Decimal:

@@ -132,17 +132,27 @@ def _resize(
 def _raise(
     s: Situation, more: Decimal, reason: HedgeReason
 ) -> tuple[OrderAction | None, HedgeReason]:
-    """Sell `more` coins, rounded down to lots and limits."""
-    qty = floor_to(min(more, _order_max(s, s.instrument)), s.instrument.lot_size)
-    least = s.instrument.notional_min or ZERO
-    if qty < s.instrument.qty_min or qty * s.mark_price < least:
+    """Sell `more` coins, rounded down to lots and limits.
+
+    Where discretionary size must wait for a settlement, what protects does not: only that is sold.
+    """
+    protective = STRATEGIES[s.policy.strategy](s).protective - s.exposure.high
+    qty = _saleable(s, more)
+    if s.sale_guard is not None and qty > protective:
+        qty = _saleable(s, max(ZERO, protective)) if protective >= s.policy.no_trade_band else ZERO
+        if qty <= 0:
+            return None, s.sale_guard
+    if qty < s.instrument.qty_min or qty * s.mark_price < (s.instrument.notional_min or ZERO):
         return None, HedgeReason.BELOW_MINIMUM
-    is_protective = STRATEGIES[s.policy.strategy](s).protective >= s.exposure.high + qty
     action = OrderAction(
-        Side.SELL, qty, reduce_only=False, protective=is_protective,
+        Side.SELL, qty, reduce_only=False, protective=protective >= qty,
         purpose=Purpose.HEDGE, reason=reason,
     )
     return action, reason
+
+
+def _saleable(s: Situation, more: Decimal) -> Decimal:
+    return floor_to(min(more, _order_max(s, s.instrument)), s.instrument.lot_size)
 
 
 def _lower(s: Situation, size: Decimal, reason: HedgeReason) -> OrderAction | None:
