@@ -206,6 +206,7 @@ def _is_sane(policy: Policy) -> bool:
         and ZERO <= hedge.refill_below <= hedge.harvest_to <= hedge.harvest_at <= hedge.urgent_at
         and hedge.harvest_to <= hedge.urgent_to <= hedge.urgent_at
         and hedge.action_fraction_min >= 0
+        and hedge.cover_fraction >= 0
         and hedge.caution_size >= 0
         and hedge.position_size_max >= 0
     )

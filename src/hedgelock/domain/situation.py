@@ -154,6 +154,15 @@ class Situation(NamedTuple):
         return self.policy.action_fraction_min * self.counted_value
 
     @property
+    def cover_min(self) -> Decimal:
+        """The pocket may owe so much, and has so much after a cover, USDT.
+
+        Each cover sells twice that: prices and fees around zero must not sell coins crumb by crumb.
+        """
+        least = self.spot.notional_min if self.spot is not None else None
+        return max(self.policy.cover_fraction * self.counted_value, least or ZERO)
+
+    @property
     def is_fresh(self) -> bool:
         """Every input is as young as policy asks."""
         return self.confidence is Confidence.FRESH

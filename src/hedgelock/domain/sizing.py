@@ -69,7 +69,7 @@ def decide(s: Situation) -> Decision:
     if actions:
         return Decision(tuple(actions), actions[0].reason, numbers)
     if why in (HedgeReason.WITHIN_BAND, HedgeReason.ORDER_IN_FLIGHT):
-        if s.balances.equity < 0 and not s.has_spot_order:
+        if s.balances.equity < -s.cover_min and not s.has_spot_order:
             why = HedgeReason.COVER_IMPOSSIBLE
         elif money.reason is not None:
             why = money.reason
@@ -177,10 +177,14 @@ def _order_max(s: Situation, instrument: Instrument) -> Decimal:
 
 
 def _cover(s: Situation) -> OrderAction | None:
-    """Sell pocket coins for the USDT that is owed (U < 0): a second loan dies on the next fall."""
+    """Sell pocket coins for the USDT that is owed: a second loan dies on the next fall.
+
+    From U < −m to U = +m, m = `cover_min`.
+    """
     spot, owed = s.spot, -s.balances.equity
-    if owed <= 0 or spot is None or s.has_spot_order or not (s.is_fresh and s.may_order):
+    if owed <= s.cover_min or spot is None or s.has_spot_order or not (s.is_fresh and s.may_order):
         return None
+    owed += s.cover_min
     net = s.mark_price * (ONE - spot.taker_fee) * (ONE - s.execution.slippage_max)
     most = floor_to(min(s.balances.coin_qty, _order_max(s, spot)), spot.lot_size)
     qty = min(max(ceil_to(owed / net, spot.lot_size), spot.qty_min), most) if net > 0 else ZERO
