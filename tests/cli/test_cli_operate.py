@@ -14,18 +14,13 @@ import pytest
 
 from cli.cli_story import Cli, Log, positions, risk
 from hedgelock.cli import kill_preview
+from hedgelock.domain.command import OperatorCommand, verify
 from hedgelock.domain.policy import Policy
-from hedgelock.domain.safety import (
-    OperatorCommand,
-    SafetyMode,
-    SafetyReason,
-    SafetyState,
-    verify,
-)
+from hedgelock.domain.safety import SafetyMode, SafetyReason, SafetyState
 from hedgelock.telemetry.metrics import Metrics
 
 KEY = b"hedgelock-sim-operator"
-_MODES = {"halt": SafetyMode.HALTED, "resume": SafetyMode.ACTIVE, "kill": SafetyMode.KILLED}
+_MODES = {"halt": SafetyMode.HALTED, "reduce": SafetyMode.REDUCING, "resume": SafetyMode.ACTIVE, "kill": SafetyMode.KILLED}
 
 
 class Safety:
@@ -61,10 +56,12 @@ class Safety:
         text = f"{command.action.value} {command.command_id} refused: {self.refusal}"
         self._log.put("safety_state", command.account, SafetyState(
             account=command.account, version=len(self.commands),
-            mode=SafetyMode.ACTIVE if self.refusal else _MODES[command.action.value],
+            mode=SafetyMode.ACTIVE if self.refusal else _MODES.get(command.action.value, SafetyMode.ACTIVE),
             reason=SafetyReason.OPERATOR_HALT, flatten=command.flatten,
             command_id="" if self.refusal else command.command_id,
             text=text if self.refusal else "", since_ts_ms=1,
+            hedge_pinned_until_ms=command.until_ts_ms if command.action.value == "pin_hedge" else None,
+            repay_forbidden_until_ms=command.until_ts_ms if command.action.value == "forbid_repay" else None,
         ), f"safety:{command.account}:{len(self.commands)}.0")
 
     def close(self) -> None:
@@ -90,6 +87,30 @@ def test_halt_is_signed_and_takes_effect(cli: Cli, safety: Safety) -> None:
     (command,) = safety.commands
     assert verify(command, KEY)
     assert (command.account, command.flatten) == ("main", False)
+
+
+@pytest.mark.parametrize(("argv", "action", "hours"), [
+    (["reduce"], "reduce", None), (["pin", "--hours", "8"], "pin_hedge", 8), (["pin", "--hours", "0"], "pin_hedge", None),
+    (["no-repay"], "forbid_repay", 2), (["alive"], "alive", None),
+])
+def test_pins_and_heartbeats_say_until_when(
+    cli: Cli, safety: Safety, argv: list[str], action: str, hours: int | None
+) -> None:
+    """Signed like the rest; the end is counted from now, and what holds is shown."""
+    said = cli("operator", *argv)
+    assert said.code == 0, said.err
+    (command,) = safety.commands
+    assert verify(command, KEY)
+    assert command.action.value == action
+    until = command.until_ts_ms
+    assert (None if until is None else until - command.issued_ts_ms) == (hours and hours * 3_600_000)
+    assert ("until" in said.out) is (until is not None)
+
+
+def test_one_word_can_bind_every_account(cli: Cli, safety: Safety) -> None:
+    """`--account all` addresses the house, for a kill after each account's preview."""
+    assert "every account is HALTED" in cli("operator", "halt", "--account", "all").out
+    assert safety.commands[0].account == "*"
 
 
 def test_every_command_has_an_id_of_its_own(cli: Cli, safety: Safety) -> None:

@@ -1,15 +1,13 @@
 """docs/simulator.md: its Python runs against a simulator, its scenario file plays, its tables are whole."""
 
 import re
-import socket
 import subprocess
 import sys
-import time
 import tomllib
-import urllib.request
 from pathlib import Path
 
 import pytest
+from served import served
 
 from hedgelock.simulator.fault_kinds import KINDS
 from hedgelock.simulator.script import parse_script
@@ -26,25 +24,14 @@ def blocks(language: str) -> list[str]:
 @pytest.fixture
 def port():
     """The command of the page, on a free port."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        number = probe.getsockname()[1]
     (first, _) = blocks("sh")
     assert first.split()[:1] == ["hedgelock"]
-    command = [sys.executable, "-m", "hedgelock.cli", *first.split()[1:], "--port", str(number)]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        try:
-            deadline = time.monotonic() + 20
-            while True:
-                try:
-                    with urllib.request.urlopen(f"http://127.0.0.1:{number}/healthz", timeout=1):
-                        break
-                except OSError:
-                    assert time.monotonic() < deadline, "the simulator did not start"
-            yield number
-        finally:
-            process.terminate()
-            assert process.wait(10) == 0
+
+    def command(number):
+        return [sys.executable, "-m", "hedgelock.cli", *first.split()[1:], "--port", str(number)]
+
+    with served(command) as number:
+        yield number
 
 
 def test_the_python_of_the_page_runs(port):

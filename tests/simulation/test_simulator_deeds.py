@@ -71,7 +71,7 @@ def test_adl_takes_a_share_of_the_position_without_an_order(played):
     assert (row["execQty"], row["orderLinkId"], row["execFee"]) == ("0.2", "", "0")
     assert D(row["execPrice"]) == D(60300), "worse than mark for the short"
     assert desk.position()["size"] == "0.2"
-    assert desk.venue.exchange.ledger.totals() == dict.fromkeys(("BTC", "USDT"), D(0))
+    assert desk.venue.exchange.ledger.totals() == dict.fromkeys(("BTC", "ETH", "USDT"), D(0))
 
 
 def test_a_price_gap_comes_at_once_and_a_wick_goes_again(played):
@@ -182,8 +182,8 @@ def test_a_contract_being_delisted_takes_closing_orders_only(played):
 def test_a_drained_pool_is_empty(played):
     desk = played(deed("insurance_drain", coin="USDT"))
     desk.until(1_000)
-    assert desk.venue.exchange.pools.balance("USDT") == 0
-    assert desk.venue.exchange.pools.balance("BTC") > 0
+    assert desk.venue.exchange.ledger.balance("insurance", "USDT") == 0
+    assert desk.venue.exchange.ledger.balance("insurance", "BTC") > 0
 
 
 def test_a_human_trades_closes_and_cancels_in_the_app(played):
@@ -217,11 +217,11 @@ def test_what_a_human_could_not_do_is_kept(played):
 def test_a_bystander_is_liquidated_in_public_and_the_pool_pays(played):
     desk = played(deed("bystander", symbol=BTC, side="Buy", amount="2"))
     desk.venue.streams.subscribe("linear", "allLiquidation.BTCUSDT")
-    pool = desk.venue.exchange.pools.balance("USDT")
+    pool = desk.venue.exchange.ledger.balance("insurance", "USDT")
     desk.until(1_100)
     rows = [r for e in desk.log if e.topic == "allLiquidation.BTCUSDT" for r in e.data]
     assert [(r["S"], r["v"]) for r in rows] == [("Buy", "2")]
-    assert desk.venue.exchange.pools.balance("USDT") < pool - 1000
+    assert desk.venue.exchange.ledger.balance("insurance", "USDT") < pool - 1000
     x = desk.venue.exchange
     (name,) = [n for n in x.accounts if n.startswith("bystander")]
     assert x.accounts[name].positions[BTC].size == 0

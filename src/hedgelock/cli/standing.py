@@ -7,8 +7,9 @@ from typing import NamedTuple
 
 from hedgelock.bus import codec
 from hedgelock.cli import words
+from hedgelock.domain.policy import HOUSE
 from hedgelock.domain.risk import RiskAssessment
-from hedgelock.domain.safety import SafetyMode, SafetyReason, SafetyState
+from hedgelock.domain.safety import SafetyMode, SafetyReason, SafetyState, stricter
 from hedgelock.errors import BadMessage
 from hedgelock.ports import Bus
 
@@ -30,22 +31,25 @@ class Standing(NamedTuple):
 
 
 def read(bus: Bus, account: str) -> Standing:
-    """The latest word of safety and the latest assessment on the bus."""
+    """What binds the account now, and its latest assessment on the bus."""
     safety: SafetyState | None = None
+    house: SafetyState | None = None
     risk: RiskAssessment | None = None
     for topic in ("safety_state", "risk_state"):
         for record in bus.read(topic, start=-HISTORY):
-            if record.key != account:
+            if record.key not in (account, HOUSE):
                 continue
             try:
                 body = codec.decode(record.value, topic).body
             except BadMessage:
                 continue  # in quarantine with its reason
-            if isinstance(body, SafetyState):
+            if isinstance(body, SafetyState) and record.key == HOUSE:
+                house = body
+            elif isinstance(body, SafetyState):
                 safety = body
             elif isinstance(body, RiskAssessment):
                 risk = body
-    return Standing(account, safety, risk)
+    return Standing(account, stricter(safety, house), risk)
 
 
 def lines(standing: Standing) -> Iterator[str]:
@@ -58,6 +62,14 @@ def lines(standing: Standing) -> Iterator[str]:
                f"{words.reason(safety.reason)}")
         if safety.text:
             yield f"  {safety.text}"
+        for name in safety.breakers:
+            yield f"  breaker: {words.reason(name)}"
+        for name in safety.warnings:
+            yield f"  warning: near auto-deleveraging: {name.partition(':')[2]}"
+        if safety.hedge_pinned_until_ms is not None:
+            yield f"  the hedge stays as it is until {words.moment(safety.hedge_pinned_until_ms)}"
+        if safety.repay_forbidden_until_ms is not None:
+            yield f"  nothing is repaid until {words.moment(safety.repay_forbidden_until_ms)}"
         if safety.mode is not SafetyMode.ACTIVE:
             yield f"  do: {_todo(safety.reason)}"
     if risk is None:

@@ -21,8 +21,9 @@ from fastapi.responses import JSONResponse
 
 from hedgelock.bus import codec
 from hedgelock.config import Settings
+from hedgelock.domain.command import OperatorCommand
 from hedgelock.domain.order import ForeignFill, OrderConfirmation
-from hedgelock.domain.safety import OperatorCommand
+from hedgelock.domain.policy import HOUSE
 from hedgelock.domain.treasury import TreasuryConfirmation
 from hedgelock.errors import BadMessage, BusError, VenueError, VenueForbidden
 from hedgelock.ports import Bus, Clock, Exchange, LocalBus, Outgoing
@@ -293,7 +294,7 @@ class Host:
         if "collector" not in self._names:
             return
         telemetry = self._telemetry["collector"]
-        policy = self._settings.policy("*").hedge
+        policy = self._settings.policy(HOUSE).hedge
         instruments: tuple[str, ...] = (policy.instrument, policy.spot_instrument)
         for account in self._settings.account_names():
             exchange = self._exchange(account)
@@ -366,7 +367,7 @@ class Host:
         except (msgspec.DecodeError, ValueError) as error:
             return HTTPStatus.UNPROCESSABLE_ENTITY, {"reason": f"not a command: {error}"}
         names = self._settings.account_names()
-        if body.account not in names:
+        if body.account not in (HOUSE, *names):
             reason = f"there is no account {body.account!r}; configured: {', '.join(names)}"
             return HTTPStatus.NOT_FOUND, {"reason": reason}
         ident = f"operator:{body.account}:{body.command_id}"

@@ -247,7 +247,7 @@ def account_state(x: Exchange, account: Account) -> Row:
         "liquidated": bool(account.loan_liquidated_ms or account.margin_liquidated_ms),
         "loan_liquidated_ms": account.loan_liquidated_ms,
         "margin_liquidated_ms": account.margin_liquidated_ms,
-        "orders": len(account.orders),
+        "orders": account.orders.total,
         "open_orders": len(account.open_orders),
         "fills": account.fills,
         "fees_usd": text(account.fees_usd.quantize(CENT)),

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from decimal import Decimal
 
 from hedgelock.simulator import adl
+from hedgelock.simulator.incidents import Incident
 from hedgelock.simulator.instruments import Contract
 from hedgelock.simulator.matching import BUY
 from hedgelock.simulator.money import ONE, ZERO
@@ -98,7 +99,7 @@ KINDS: dict[str, Kind] = {
     "maintenance": Kind("trading and loans answer 10016, reads go on", ends=True),
     "reduce_only": Kind("`symbol` takes closing orders only", ("symbol",), ends=True),
     "delist": Kind("`symbol` takes no orders and loses the resting ones", ("symbol",), ends=True),
-    "insurance_drain": Kind("empties the insurance pool of `coin`", ("coin",)),
+    "insurance_drain": Kind("empties the insurance pool `coin`, or the isolated one of a contract", ("coin",)),
     "human_order": Kind(
         "a market order of `amount` by the account itself, as if in the app: no orderLinkId",
         ("account", "symbol", "side", "amount"),
@@ -273,10 +274,15 @@ def _tiers_missing(agenda: Agenda, deed: Deed) -> Undo:
 
 
 def _maintenance(agenda: Agenda, deed: Deed) -> Undo:
-    agenda.x.conditions.maintenance = True
+    x = agenda.x
+    end_ms = 0 if deed.until_s is None else x.market.at_ms(deed.until_s)
+    incident = Incident(x.new_id("incident"), x.now_ms, end_ms)
+    x.conditions.incidents.append(incident)
+    x.conditions.maintenance = True
 
     def undo() -> None:
-        agenda.x.conditions.maintenance = False
+        x.conditions.maintenance = False
+        incident.finish(x.now_ms)
 
     return undo
 
@@ -365,6 +371,6 @@ COINS: dict[str, Callable[[Exchange], Collection[str]]] = {
     "ratio_cut": lambda x: {
         **x.scenario.loan.collateral_ratio, **x.scenario.margin.collateral_ratio,
     },
-    "insurance_drain": lambda x: x.pools.hourly,
+    "insurance_drain": lambda x: x.pools.names,
 }  # fmt: skip
 """The coins that a kind of deed can be about."""

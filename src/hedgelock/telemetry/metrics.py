@@ -97,7 +97,7 @@ METRICS: dict[str, MetricRow] = {
         _row("gauge", "reserve", "USDT", "account", "R: cash the trading pocket keeps."),
         _row("gauge", "hedge_target", "coins", "account", "Short wanted."),
         _row("gauge", "hedge_held", "coins", "account", "Short held."),
-        _row("gauge", "safety_mode", "code", "account", "0 active, 1 halted, 2 killed."),
+        _row("gauge", "safety_mode", "code", "account", "0 active, 1 reducing, 2 halted, 3 killed."),
         _row("counter", "decisions_total", "decisions", "reason", "Decisions by reason."),
         # the market
         _row("gauge", "mark_price", "USDT", "instrument", "Mark price."),
