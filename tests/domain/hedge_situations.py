@@ -13,7 +13,7 @@ from hedgelock.domain.inflight import Exposure
 from hedgelock.domain.policy import ExecutionPolicy, HedgePolicy
 from hedgelock.domain.risk import Confidence, RiskState
 from hedgelock.domain.safety import SafetyMode
-from hedgelock.domain.situation import Balances, Situation
+from hedgelock.domain.situation import Balances, HedgeReason, Situation
 
 SPOT_FEE_INSTRUMENT = "spot:BTCUSDT"
 
@@ -91,6 +91,7 @@ def situations(draw: st.DrawFn) -> Situation:
         may_move=draw(st.sampled_from([True, True, False])),
         is_hedge_pinned=draw(st.sampled_from([False, False, True])),
         is_repay_forbidden=draw(st.sampled_from([False, False, True])),
+        sale_guard=draw(st.sampled_from([None, None, HedgeReason.SETTLEMENT_NEAR])),
     )
 
 

@@ -110,7 +110,7 @@ REASONS: dict[str, str] = {
     "too_many_orders": "refused: too many orders in the last minute",
     "short_too_large": "refused: the short would exceed collateral plus pocket coins",
     "holdings_unknown": "refused: the executor has not read the account yet",
-    "settlement_near": "refused: a funding settlement that it would pay is near",
+    "settlement_near": "wait: a funding settlement that it would pay is near",
     "notional_per_day": "refused: the day's notional is used up",
     "spend_per_day": "refused: the day's fees and slippage are used up",
     "repayments_per_hour": "refused: too many repayments in the last hour",

@@ -244,6 +244,12 @@ class HedgerSettings(Group):
         "Repayments and borrowings smaller than this fraction of counted collateral wait.",
         unit="fraction", to="action_fraction_min",
     )
+    cover_fraction: f.FractionOrZero = var(
+        _HEDGE.cover_fraction,
+        "The pocket's coins are sold for USDT when it owes more than this fraction of counted "
+        "collateral, until it has as much.",
+        unit="fraction", to="cover_fraction",
+    )
     slices_max: f.Count = var(
         _HEDGE.slices_max,
         "Slices (no larger than the band) that one realisation closes and reopens before paying.",

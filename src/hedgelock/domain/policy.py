@@ -95,6 +95,8 @@ class HedgePolicy(Value, frozen=True, kw_only=True):
     refill_below: Decimal = D("0.65")
     action_fraction_min: Decimal = D("0.01")
     """Loan actions smaller than this fraction of V wait."""
+    cover_fraction: Decimal = D("0.0005")
+    """The pocket's coins are sold when it owes more than this fraction of V, until it has as much."""
     slices_max: int = 3
     """Slices (≤ the band each) of one realisation; what they brought is paid before the next."""
     caution_size: Decimal = D("0.02")

@@ -70,7 +70,7 @@ def decide(s: Situation) -> Decision:
     if actions:
         return Decision(tuple(actions), actions[0].reason, numbers)
     if why in (HedgeReason.WITHIN_BAND, HedgeReason.ORDER_IN_FLIGHT):
-        if s.balances.equity < 0 and not s.has_spot_order:
+        if s.balances.equity < -s.cover_min and not s.has_spot_order:
             why = HedgeReason.COVER_IMPOSSIBLE
         elif money.reason is not None:
             why = money.reason
@@ -137,17 +137,27 @@ def _resize(
 def _raise(
     s: Situation, more: Decimal, reason: HedgeReason
 ) -> tuple[OrderAction | None, HedgeReason]:
-    """Sell `more` coins, rounded down to lots and limits."""
-    qty = floor_to(min(more, _order_max(s, s.instrument)), s.instrument.lot_size)
-    least = s.instrument.notional_min or ZERO
-    if qty < s.instrument.qty_min or qty * s.mark_price < least:
+    """Sell `more` coins, rounded down to lots and limits.
+
+    Where discretionary size must wait for a settlement, what protects does not: only that is sold.
+    """
+    protective = STRATEGIES[s.policy.strategy](s).protective - s.exposure.high
+    qty = _saleable(s, more)
+    if s.sale_guard is not None and qty > protective:
+        qty = _saleable(s, max(ZERO, protective)) if protective >= s.policy.no_trade_band else ZERO
+        if qty <= 0:
+            return None, s.sale_guard
+    if qty < s.instrument.qty_min or qty * s.mark_price < (s.instrument.notional_min or ZERO):
         return None, HedgeReason.BELOW_MINIMUM
-    is_protective = STRATEGIES[s.policy.strategy](s).protective >= s.exposure.high + qty
     action = OrderAction(
-        Side.SELL, qty, reduce_only=False, protective=is_protective,
+        Side.SELL, qty, reduce_only=False, protective=protective >= qty,
         purpose=Purpose.HEDGE, reason=reason,
     )
     return action, reason
+
+
+def _saleable(s: Situation, more: Decimal) -> Decimal:
+    return floor_to(min(more, _order_max(s, s.instrument)), s.instrument.lot_size)
 
 
 def _lower(s: Situation, size: Decimal, reason: HedgeReason) -> OrderAction | None:
@@ -172,10 +182,14 @@ def _order_max(s: Situation, instrument: Instrument) -> Decimal:
 
 
 def _cover(s: Situation) -> OrderAction | None:
-    """Sell pocket coins for the USDT that is owed (U < 0): a second loan dies on the next fall."""
+    """Sell pocket coins for the USDT that is owed: a second loan dies on the next fall.
+
+    From U < −m to U = +m, m = `cover_min`.
+    """
     spot, owed = s.spot, -s.balances.equity
-    if owed <= 0 or spot is None or s.has_spot_order or not (s.is_fresh and s.may_order):
+    if owed <= s.cover_min or spot is None or s.has_spot_order or not (s.is_fresh and s.may_order):
         return None
+    owed += s.cover_min
     net = s.mark_price * (ONE - spot.taker_fee) * (ONE - s.execution.slippage_max)
     most = floor_to(min(s.balances.coin_qty, _order_max(s, spot)), spot.lot_size)
     qty = min(max(ceil_to(owed / net, spot.lot_size), spot.qty_min), most) if net > 0 else ZERO
