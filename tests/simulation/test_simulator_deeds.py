@@ -152,8 +152,13 @@ def test_maintenance_refuses_writes_and_serves_reads(played):
     assert desk.refused("Sell", "0.1") == 10016
     assert desk.call("POST", "crypto-loan-flexible/repay", loanCurrency="USDT", amount="1").code == 10016
     assert desk.wallet()["accountType"] == "UNIFIED"
+    (row,) = desk.get("system/status")["list"]
+    assert (row["state"], row["end"]) == ("ongoing", str(T0 + 3_000)), "as expected"
     desk.until(3_000)
     assert desk.order("Sell", "0.1")["orderStatus"] == "Filled"
+    (over,) = desk.get("system/status", state="completed")["list"]
+    assert over == row | {"state": "completed"}
+    assert desk.get("system/status", id="another")["list"] == []
 
 
 def test_flags_are_set_and_cleared(played):
