@@ -11,7 +11,6 @@ TEST = "tests/domain/test_planted.py"
 
 LONGER: dict[str, int] = {
     "src/hedgelock/domain/risk.py": 430,
-    "src/hedgelock/services/collector.py": 420,
     "src/hedgelock/services/runner.py": 425,
 }
 """What may be longer than asked for, and up to how many lines. Entries may shrink, never grow."""

@@ -341,6 +341,13 @@ def test_no_refill_without_need_or_leave(changes: dict[str, Any], reason: str | 
     assert (done.reason.value if done.reason else None) == reason
 
 
+def test_a_forbidden_repayment_waits_until_ltv_is_urgent() -> None:
+    """Below `urgent_at` nothing is claimed; at it the loan is repaid whatever was pinned."""
+    assert not money(situation("48000", is_repay_forbidden=True)).actions
+    action = the_money(situation("45500", equity="9000", is_repay_forbidden=True))
+    assert action.kind_of is TreasuryKind.REPAY
+
+
 # ------------------------------------------------------------ properties
 
 

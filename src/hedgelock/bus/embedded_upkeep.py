@@ -28,8 +28,9 @@ _PIECE: Final = 100
 _PIECES_MAX: Final = 200
 """Pieces per slot and sweep; what is left waits for the next sweep."""
 
-_CHECKPOINT_PAGES: Final = 2_000
-"""Pages written, by estimate, after which the WAL is folded into the file."""
+_CHECKPOINT_BYTES: Final = 4 << 20
+"""Bytes written, by estimate, after which the WAL is folded into the file: well within the size that
+it was given at the start, for syncing one that grows costs every order half as much again."""
 
 _FRAMES_HELD_MAX: Final = 400
 _PASSES_MAX: Final = 8
@@ -74,7 +75,7 @@ class Upkeep:
         self._db = self._store.db if self._in_memory else connect(
             self._store.path, read_only=False
         )
-        self._page_bytes = int(self._db.execute("PRAGMA page_size").fetchone()[0])
+        self._page_bytes = self._store.page_bytes
         self._thread = threading.Thread(target=self._run, name="bus-upkeep", daemon=True)
 
     def start(self) -> None:
@@ -95,7 +96,7 @@ class Upkeep:
             waited_s += pause_s
             try:
                 self._hub.settle()
-                if self._store.pages_written >= _CHECKPOINT_PAGES:
+                if self._store.pages_written * self._page_bytes >= _CHECKPOINT_BYTES:
                     self.checkpoint()
                 if waited_s >= self._retention.sweep_every_s:
                     waited_s = 0.0
@@ -230,6 +231,7 @@ class Upkeep:
                     free = int(db.execute("PRAGMA freelist_count").fetchone()[0])
                     if free <= _FREE_PAGES_MIN or self._stopping.is_set():
                         return
+                    self._store.relax()
                     # A row without columns per page: `execute` would stop after the first one.
                     db.executescript(f"PRAGMA incremental_vacuum({_PIECE})")
                 except sqlite3.Error as error:

@@ -58,7 +58,9 @@ def claim(situation: Situation) -> Claim:
     policy, held, value = situation.policy, situation.balances, situation.counted_value
     if held.debt <= 0 or held.debt < policy.harvest_at * value:
         return Claim(ZERO, ZERO, is_urgent=False)
-    is_urgent = held.debt >= policy.urgent_at * value
+    is_urgent = situation.is_urgent
+    if situation.is_repay_forbidden and not is_urgent:
+        return Claim(ZERO, ZERO, is_urgent=False)
     need = held.debt - (policy.urgent_to if is_urgent else policy.harvest_to) * value
     wanted = need - held.fund
     return Claim(need, wanted if wanted >= situation.money_min else ZERO, is_urgent)
@@ -191,7 +193,7 @@ def _repay_with_collateral(situation: Situation, least: Decimal) -> Plan:
 
 def _replenish(situation: Situation) -> Plan:
     policy, held, value = situation.policy, situation.balances, situation.counted_value
-    if not situation.is_fresh or situation.mode is not SafetyMode.ACTIVE:
+    if not situation.is_fresh or situation.mode is SafetyMode.HALTED:
         return _IDLE
     least = max(situation.money_min, CENT)
     missing = situation.reserve - held.equity

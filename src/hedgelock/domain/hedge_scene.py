@@ -73,6 +73,8 @@ def situation(memory: HedgeMemory, tables: Tables, now: Now) -> Situation | Hedg
         has_realised=memory.has_realised,
         may_order=not memory.order_pause.holds(now.now_ms, risk.assessed_ts_ms),
         may_move=not memory.money_pause.holds(now.now_ms, risk.assessed_ts_ms),
+        is_hedge_pinned=safety is not None and safety.is_hedge_pinned(now.now_ms),
+        is_repay_forbidden=safety is not None and safety.is_repay_forbidden(now.now_ms),
     )
 
 

@@ -118,7 +118,7 @@ def step(
     actions: tuple[Action, ...] = ()
     if mode is not memory.mode:
         memory = _replace(memory, mode=mode)
-        if mode is not SafetyMode.ACTIVE:
+        if mode in (SafetyMode.HALTED, SafetyMode.KILLED):
             actions = (CancelAction(HedgeReason.SAFETY_CANCEL),)
     decision: Decision | None = None
     now_is: Situation | None = None

@@ -53,6 +53,8 @@ class HedgeReason(enum.Enum):
     CAPPED_BY_MARGIN = "capped_by_margin"
     BELOW_MINIMUM = "below_minimum"
     HALTED = "halted"
+    PINNED = "pinned"
+    """The operator wants the hedge left as it is."""
     INPUT_STALE = "input_stale"
     FUNDING_UNKNOWN = "funding_unknown"
     LOWERING_FIRST = "lowering_first"
@@ -132,6 +134,15 @@ class Situation(NamedTuple):
     """False shortly after an order that came to nothing."""
     may_move: bool
     """The same for treasury actions."""
+    is_hedge_pinned: bool
+    """The operator wants the hedge left as it is."""
+    is_repay_forbidden: bool
+    """The operator wants nothing repaid."""
+
+    @property
+    def is_urgent(self) -> bool:
+        """LTV has reached `urgent_at`: the loan is paid whatever the operator pinned."""
+        return self.balances.debt >= self.policy.urgent_at * self.counted_value
 
     @property
     def net_need(self) -> Decimal:

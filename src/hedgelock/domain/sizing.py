@@ -3,7 +3,8 @@
 - A hedge order = target − (held + in flight), in lots, outside a band, inside every cap.
 - The band never blocks a reduction that h_cap demands; the short never exceeds C + b.
 - Without fresh inputs only a protective raise (or an urgent repayment from cash) is decided.
-- Missing data never removes a hedge; HALTED forbids what is not protective.
+- Missing data never removes a hedge; HALTED forbids what is not protective, REDUCING what adds to it.
+- A pinned hedge is left alone until LTV reaches `urgent_at`; what margin demands is done all the same.
 """
 
 from __future__ import annotations
@@ -80,15 +81,17 @@ def _wanted(s: Situation) -> tuple[Decimal, bool]:
     """The short the strategy wants, before margin; and whether discretionary size is frozen.
 
     target = h_protective + m · h_discretionary. Where funding is unknown, inputs are stale or
-    safety says HALTED, discretionary size neither grows nor shrinks.
+    safety says HALTED, discretionary size neither grows nor shrinks; REDUCING: it only shrinks.
     """
     target = STRATEGIES[s.policy.strategy](s)
-    frozen = s.multiplier is None or not s.is_fresh or s.mode is not SafetyMode.ACTIVE
+    frozen = s.multiplier is None or not s.is_fresh or s.mode is SafetyMode.HALTED
     if frozen or s.multiplier is None:
         most = target.protective + target.discretionary
         wanted = max(target.protective, min(s.exposure.low, most))
     else:
         wanted = target.protective + s.multiplier * target.discretionary
+        if s.mode is SafetyMode.REDUCING:
+            wanted = max(target.protective, min(s.exposure.low, wanted))
     limit = min(s.short_max, s.policy.position_size_max)
     return clip(wanted, ZERO, limit), frozen and target.discretionary > 0
 
@@ -107,6 +110,8 @@ def _resize(
         order = _lower(s, max(ZERO, min(size, cap - slack)) if is_margin else size, reason)
         if order is not None:
             return order, reason
+    if s.is_hedge_pinned and not s.is_urgent and s.reopen_qty <= 0:
+        return None, HedgeReason.PINNED
     missing = min(size, cap - slack) - exposure.high
     if s.reopen_qty > 0 and missing > 0:
         qty = missing if missing >= band else min(s.reopen_qty, missing)
@@ -116,7 +121,7 @@ def _resize(
     if exposure.low - size >= band and exposure.low > size:
         if not s.is_fresh:
             return None, HedgeReason.INPUT_STALE
-        if s.mode is not SafetyMode.ACTIVE:
+        if s.mode is SafetyMode.HALTED:
             return None, HedgeReason.HALTED
         order = _lower(s, size, HedgeReason.HEDGE_LOWERED)
         return order, HedgeReason.BELOW_MINIMUM if order is None else order.reason

@@ -12,8 +12,8 @@ from hedgelock.bus import codec
 from hedgelock.domain.funding import FundingContext
 from hedgelock.domain.instrument import CollateralTerms, Instrument
 from hedgelock.domain.market import MarketTick
-from hedgelock.domain.policy import Policy
-from hedgelock.domain.safety import SafetyState
+from hedgelock.domain.policy import HOUSE, Policy
+from hedgelock.domain.safety import SafetyState, stricter
 
 
 class TableRow(msgspec.Struct, frozen=True):
@@ -75,6 +75,6 @@ class TableReader:
         return body
 
     def safety(self, account: str) -> SafetyState | None:
-        """Safety's latest word on an account."""
-        body: SafetyState | None = self._body("safety_state", account)
-        return body
+        """What binds an account: safety's latest word on it, or on the house."""
+        own: SafetyState | None = self._body("safety_state", account)
+        return stricter(own, self._body("safety_state", HOUSE))
