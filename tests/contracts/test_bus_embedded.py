@@ -640,6 +640,7 @@ def test_the_upkeep_thread_works_by_itself(path: Path) -> None:
     bus.close()
 
 
+@pytest.mark.no_cover
 def test_opening_does_not_read_the_log(path: Path) -> None:
     bus = opened(path)
     publisher = bus.publisher("test")
