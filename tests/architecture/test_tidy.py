@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 import tidy
 
+pytestmark = pytest.mark.no_cover  # nothing of HedgeLock runs here
+
 DOMAIN = "src/hedgelock/domain/planted.py"
 SERVICE = "src/hedgelock/services/planted.py"
 TEST = "tests/domain/test_planted.py"

@@ -145,6 +145,8 @@ async def test_ccxt_reads_what_is_around_trading():
         assert (await x.fetch_bids_asks([LINEAR]))[LINEAR]["bid"]
         assert (await x.fetch_leverage(LINEAR))["longLeverage"] == 10
         assert (await x.fetch_margin_mode(LINEAR))["marginMode"] == "cross"
+        tiers = await x.fetch_leverage_tiers()  # page by page, all linear ones
+        assert tiers[LINEAR][1]["maintenanceMarginRate"] == 0.0056
         with pytest.raises(ccxt.BadRequest, match="10017"):
             await x.fetch_borrow_interest("USDT")  # its endpoint is dead at the exchange, too
 

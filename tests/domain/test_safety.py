@@ -212,6 +212,7 @@ def test_everything_else_changes_nothing() -> None:
     assert fold(memory, Tick(now_ms=T)) == Step(memory)
 
 
+@pytest.mark.no_cover
 @given(structs(OperatorCommand) | structs(RiskAssessment), structs(Policy), st.booleans())
 def test_safety_is_total_and_survives_the_wire(
     message: OperatorCommand | RiskAssessment, row: Policy, signed: bool

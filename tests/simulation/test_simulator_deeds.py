@@ -152,8 +152,37 @@ def test_maintenance_refuses_writes_and_serves_reads(played):
     assert desk.refused("Sell", "0.1") == 10016
     assert desk.call("POST", "crypto-loan-flexible/repay", loanCurrency="USDT", amount="1").code == 10016
     assert desk.wallet()["accountType"] == "UNIFIED"
+    (row,) = desk.get("system/status")["list"]
+    assert (row["state"], row["end"]) == ("ongoing", str(T0 + 3_000)), "as expected"
     desk.until(3_000)
     assert desk.order("Sell", "0.1")["orderStatus"] == "Filled"
+    (over,) = desk.get("system/status", state="completed")["list"]
+    assert over == row | {"state": "completed"}
+    assert desk.get("system/status", id="another")["list"] == []
+
+
+def test_maintenance_ends_with_a_restart(played):
+    """order/realtime no longer knows what had closed before; order/history does."""
+    desk = played(deed("maintenance", until_s=3))
+    filled = desk.order("Sell", "0.1")
+    named = {"category": "linear", "orderId": filled["orderId"]}
+    desk.until(3_000)
+    assert desk.get("order/realtime", **named)["list"] == []
+    assert desk.get("order/realtime", category="linear", symbol="BTCUSDT", openOnly=1)["list"] == []
+    assert len(desk.get("order/history", **named)["list"]) == 1
+
+
+def test_a_wallet_without_account_level_figures(played):
+    """As in isolated margin: "" in answers and pushes; the coins stay."""
+    desk = played(deed("wallet_blank", until_s=3))
+    desk.until(1_000)
+    desk.order("Sell", "0.1")
+    for row in (desk.wallet(), desk.pushed("wallet")[-1]):
+        blank = {key for key, value in row.items() if value == ""}
+        assert blank == row.keys() - {"accountType", "coin"}
+        assert row["coin"][0]["walletBalance"]
+    desk.until(3_000)
+    assert D(desk.wallet()["totalEquity"]) > 0
 
 
 def test_flags_are_set_and_cleared(played):

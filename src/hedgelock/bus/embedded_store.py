@@ -19,11 +19,9 @@ from hedgelock.errors import BusError, Fenced, StorageFull
 from hedgelock.ports import Record
 from hedgelock.topics import JOURNAL, JOURNAL_ROWS, TOPICS, Topic
 
-MEMORY = Path(":memory:")  # a log without a file: same behaviour, gone with the process
-
 OFFSET_BITS = 40
 SCHEMA_VERSION = 1
-_CACHE_SIZE = -16_000  # KiB when negative
+_CACHE_SIZE = -4_000  # KiB when negative: what is appended is read from memory, not from here
 _PAGE_BYTES = 2_048  # of a new file: what an order waits for is the bytes of the pages it touched
 MAP: dict[str, Topic] = {**TOPICS, JOURNAL.name: JOURNAL, JOURNAL_ROWS.name: JOURNAL_ROWS}
 
@@ -100,8 +98,6 @@ def translate(error: sqlite3.Error, path: Path) -> BusError:
 
 def connect(path: Path, *, read_only: bool) -> sqlite3.Connection:
     """One connection; statements wait up to 2 s for another process. Raises BusError."""
-    if path == MEMORY:
-        return sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
     uri = f"{path.absolute().as_uri()}?mode={'ro' if read_only else 'rwc'}"
     try:
         db = sqlite3.connect(
@@ -164,19 +160,18 @@ class Store:
         self.is_braced = False
         """Transactions wait for the disk."""
         self._closed = False
-        self._process_lock = self._take_folder() if path != MEMORY else None
+        self._process_lock = self._take_folder()
         try:
             self.db = connect(path, read_only=False)
             try:
                 self._prepare(bytes_max)
-                if wal_grown_bytes and path != MEMORY:
+                if wal_grown_bytes:
                     self._grow_wal(wal_grown_bytes)
             except sqlite3.Error as error:
                 self.db.close()
                 raise translate(error, path) from error
         except BusError:
-            if self._process_lock is not None:
-                self._process_lock.release()
+            self._process_lock.release()
             raise
 
     def _take_folder(self) -> ProcessLock:
@@ -359,10 +354,8 @@ class Store:
         """Fold the WAL into the file and let the next engine in."""
         with self.lock:
             self._closed = True
-            if self.path != MEMORY:
-                with contextlib.suppress(sqlite3.Error):  # a reader may hold it back: no harm
-                    self.db.execute("PRAGMA busy_timeout=0")
-                    self.db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            with contextlib.suppress(sqlite3.Error):  # a reader may hold it back: no harm
+                self.db.execute("PRAGMA busy_timeout=0")
+                self.db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
             self.db.close()
-        if self._process_lock is not None:
-            self._process_lock.release()
+        self._process_lock.release()

@@ -7,7 +7,6 @@ row that comes after all brings it back whole.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Final
 
 import msgspec
@@ -22,14 +21,11 @@ _encode: Final = msgspec.json.Encoder().encode
 _decode: Final = msgspec.json.Decoder(OrderIntent).decode
 
 
-def filed(memory: ExecutionMemory, before: Mapping[str, OrderIntent]) -> ExecutionMemory:
-    """`memory` with what this step left alone and nothing waits for filed; the same when none is.
-
-    `before`: the intents as they stood when the step began.
-    """
+def filed(memory: ExecutionMemory) -> ExecutionMemory:
+    """`memory` with every intent filed that nothing waits for; the same when there is none."""
     at_rest = [
-        order for key, order in memory.orders.items()
-        if order.is_terminal and before.get(key) is order and _is_at_rest(order, memory.holdings)
+        order for order in memory.orders.values()
+        if order.is_terminal and _is_at_rest(order, memory.holdings)
     ]
     if not at_rest:
         return memory

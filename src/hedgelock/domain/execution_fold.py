@@ -361,7 +361,7 @@ class Fold(Book):
         memory = self._memory
         if self._orders is not memory.orders or self._actions is not memory.actions:
             memory = replace(memory, orders=self._orders, actions=self._actions)
-        memory = pruned(filed(memory, self._was), self._now.now_ms)
+        memory = pruned(filed(memory), self._now.now_ms)
         return Step(memory, tuple(outputs), tuple(self._effects), Hold(until_ms=_until(memory)))
 
 

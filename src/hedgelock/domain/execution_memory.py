@@ -223,7 +223,7 @@ class ExecutionMemory(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
 
     def is_over(self, intent_id: str) -> bool:
         """The id was dealt with and put away: delivered again, it means nothing."""
-        return any(intent_id == known for known, _ in self.retired) or any(
+        return intent_id in dict(self.retired) or any(
             intent_id == entry.intent_id for entry in self.ended
         )
 

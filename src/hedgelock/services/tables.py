@@ -25,8 +25,20 @@ class TableRow(msgspec.Struct, frozen=True):
 
     @classmethod
     def of(cls, value: bytes, topic: str | None = None) -> TableRow:
-        """Decode a row of `topic`; raises BadMessage, also for a kind that does not belong there."""
-        return cls(codec.decode(value, topic), value, digest(value))
+        """Decode a row of `topic`; raises BadMessage, also for a kind that does not belong there.
+
+        Services of one process get the very same bytes, one after the other: decoded once.
+        """
+        row = _LAST.get(topic or "")
+        if row is None or row.value is not value:
+            row = cls(codec.decode(value, topic), value, digest(value))
+            if topic:
+                _LAST[topic] = row
+        return row
+
+
+_LAST: dict[str, TableRow] = {}
+"""The row of each topic that was decoded last."""
 
 
 def digest(value: bytes) -> str:
