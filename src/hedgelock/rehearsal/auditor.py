@@ -18,7 +18,7 @@ from hedgelock.domain.execution_fold import NOT_FILLS
 from hedgelock.domain.execution_memory import ExecutionMemory, OrderIntent
 from hedgelock.domain.hedge_memory import HedgeMemory
 from hedgelock.domain.hedge_scene import situation
-from hedgelock.domain.hedging import PositionDiffers
+from hedgelock.domain.hedging import HedgeDecision, PositionDiffers
 from hedgelock.domain.instrument import symbol_of
 from hedgelock.domain.message import Message
 from hedgelock.domain.order import ForeignFill, OrderStatus, Side
@@ -148,9 +148,9 @@ def _executions(world: World, books: Books) -> Iterable[str]:
 
 
 def _noticed(world: World, _books: Books) -> Iterable[str]:
-    """Executions of others are told one by one, or their sum as a position that differs.
+    """Executions of others: each told at most once, and their sum found in the position, to the lot.
 
-    A stream that is down tells nothing, and what is undone meanwhile cannot be seen.
+    A stream that is down tells nothing; the position that is read does.
     """
     bus = world.lives[-1].bus
     told = Counter(
@@ -163,19 +163,20 @@ def _noticed(world: World, _books: Books) -> Iterable[str]:
     }
     yield from (f"execution {i} was told {n} times" for i, n in told.items() if n > 1)
     yield from (f"execution {i} of others is not at the exchange" for i in told if i not in by_others)
+    found, known_ms = ZERO, None
+    for body in _bodies(bus, "hedge_decisions"):
+        if isinstance(body, PositionDiffers):
+            found += body.found_qty - body.expected_qty
+        elif isinstance(body, HedgeDecision) and known_ms is None and body.is_settled:
+            known_ms = body.decided_ts_ms
     hedge = symbol_of(world.settings.policy(ACCOUNT).hedge.instrument)
-    silent = [
-        row for i, row in by_others.items()
-        if i not in told and row["category"] == "linear" and row["symbol"] == hedge
-    ]
-    moved = sum(
-        (Decimal(r["execQty"]) * Side(r["side"].lower()).sign for r in silent), ZERO
-    )
-    if moved:
-        first_ms = min(int(row["execTime"]) for row in silent)
-        if not any(isinstance(body, PositionDiffers) and body.found_ts_ms >= first_ms
-                   for body in _bodies(bus, "hedge_decisions")):
-            yield f"others moved the position by {moved} from {first_ms} on, and nobody said so"
+    moved = sum((
+        Decimal(row["execQty"]) * Side(row["side"].lower()).sign for row in by_others.values()
+        if row["category"] == "linear" and row["symbol"] == hedge
+        and known_ms is not None and int(row["execTime"]) > known_ms
+    ), ZERO)
+    if moved != found:
+        yield f"others moved the position by {moved}, we found {found}"
 
 
 def _bodies(bus: MemoryBus, topic: str) -> Iterable[Message]:
