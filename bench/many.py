@@ -31,12 +31,14 @@ def _fleet(draw: np.random.Generator) -> Fleet:
     collateral, cash = some(0.5, 3), some(-1_000, 9_000)
     coins = some(0, 0.3)
     zero, one = np.zeros(ACCOUNTS), np.ones(ACCOUNTS)
-    level = draw.integers(0, RUNGS + 1, ACCOUNTS)
+    ltv = some(0.3, 0.95)
+    reached = np.searchsorted([0.65, 0.80, 0.90], ltv, side="right")
+    level = np.maximum(reached, np.where(draw.random(ACCOUNTS) < 0.1, 2, 0)).astype(np.int8)
     below = tuple(np.where(draw.random(ACCOUNTS) < 0.1, NOW_MS - 1_000, NEVER_MS)
                   for _ in range(RUNGS))
     return Fleet(
-        Policy(account="", version=0), "", collateral * some(0.3, 0.95) * PRICE, collateral,
-        collateral, cash, np.maximum(cash, 0), coins, coins * 0.95, some(0, 5_000), zero,
+        Policy(account="", version=0), "", collateral * ltv * PRICE, collateral,
+        collateral, cash, cash, coins, coins * 0.95, some(0, 5_000), zero,
         some(0, 9_000), -collateral * some(0, 0.5), some(50_000, 70_000), zero, one,
         np.full(ACCOUNTS, NOW_MS - 900), np.full(ACCOUNTS, NOW_MS - 100),
         np.ones(ACCOUNTS, dtype=np.bool_), level, below,
@@ -71,14 +73,14 @@ def measure() -> list[Figure]:
     """Milliseconds to screen a tick that wakes nobody to a few, and to mark everybody anew."""
     draw = np.random.default_rng(5)
     screen = _screen(draw)
-    price = Decimal("60000.00")
+    price = Decimal("60010.00")
     tick = MarketTick(instrument=INSTRUMENT, mark_price=price, index_price=price,
                       ts_event_ms=NOW_MS, ts_seen_ms=NOW_MS)
     woken = screen.leavers(tick, NOW_MS).size
     screened = _timed(lambda: screen.leavers(tick, NOW_MS))
     fleet, market = _fleet(draw), _market()
     found = assess_many(fleet, market, NOW_MS)
-    marked = _timed(lambda: assess_many(fleet, market, NOW_MS))
+    marked = _timed(lambda: assess_many(fleet, market, NOW_MS, found))
     return [
         *spread("many_screen", screened, "ms", bars=(SCREEN_MS, None),
                 note=f"{ACCOUNTS:,} accounts, {woken:,} woken"),

@@ -16,9 +16,10 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from hedgelock.domain import kernels
 from hedgelock.domain.instrument import MarginTier
+from hedgelock.domain.margin import CoinLine
 from hedgelock.domain.market import MarketTick
+from hedgelock.domain.money import ZERO
 from hedgelock.domain.policy import Policy
 from hedgelock.domain.risk import RiskMemory
 from hedgelock.domain.scene import Scene, look
@@ -27,6 +28,7 @@ from hedgelock.domain.step import Tables
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
+Codes = NDArray[np.int8]
 
 RUNGS: Final = 3
 NEVER_MS: Final = -1
@@ -44,9 +46,10 @@ class Fleet(NamedTuple):
     counted: Floats
     """Coins of the pledge that the loan counts."""
     cash: Floats
-    cash_counted: Floats
+    cash_margin: Floats
+    """What margin counts of it, less what is owed."""
     coins: Floats
-    coins_counted: Floats
+    coins_margin: Floats
     fund: Floats
     fund_coins: Floats
     reserve: Floats
@@ -59,7 +62,7 @@ class Fleet(NamedTuple):
     """When the oldest of the four facts was seen."""
     seen_last: Ints
     has_latch: Bools
-    level: Ints
+    level: Codes
     below: tuple[Ints, ...]
     """Per rung, since when LTV is below its leaving line; NEVER_MS = it is not, or not held."""
 
@@ -100,12 +103,12 @@ class Fleet(NamedTuple):
         )
         return cls(
             house, inverse, **numbers, seen_first=first, seen_last=last,
-            has_latch=latched.astype(np.bool_), level=level, below=tuple(below),
+            has_latch=latched.astype(np.bool_), level=level.astype(np.int8), below=tuple(below),
         ), kept
 
 
 _NUMBERS = (
-    "debt", "pledged", "counted", "cash", "cash_counted", "coins", "coins_counted", "fund",
+    "debt", "pledged", "counted", "cash", "cash_margin", "coins", "coins_margin", "fund",
     "fund_coins", "reserve", "qty", "entry", "inverse_qty", "inverse_entry",
 )
 """Fields of a fleet that are floats, in the order of `_row`."""
@@ -137,20 +140,26 @@ def _fits(scene: Scene, memory: RiskMemory, inverse: str) -> bool:
     )
 
 
+def _wallet(line: CoinLine | None) -> tuple[Decimal, Decimal]:
+    """(wallet, counted less owed) of a coin: of what is owed nothing is counted."""
+    if line is None:
+        return ZERO, ZERO
+    return line.wallet_qty, line.counted_qty if line.wallet_qty > 0 else line.wallet_qty
+
+
 def _row(scene: Scene, memory: RiskMemory, inverse: str) -> tuple[float, ...]:
     hedge, view, latch = scene.policy.hedge, memory.view, memory.latch
     wallet = {line.coin: line for line in scene.book.coins}
     held = {line.instrument: line for line in scene.book.positions}
     cash, coins = wallet.get(hedge.quote), wallet.get(hedge.coin)
     linear, other = held.get(hedge.instrument), held.get(inverse)
-    counted = sum([line.counted_qty for line in scene.loan.lines], Decimal(0))
+    counted = sum([line.counted_qty for line in scene.loan.lines], ZERO)
     facts = (view.wallet, view.positions, view.fund, view.loan)
     seen = [fact.ts_seen_ms for fact in facts if fact is not None]
     below = latch.below_ms if latch is not None else ()
     numbers: list[Any] = [
         view.debt_of(hedge.quote), view.collateral_of(hedge.coin), counted,
-        cash.wallet_qty if cash is not None else 0, cash.counted_qty if cash is not None else 0,
-        coins.wallet_qty if coins is not None else 0, coins.counted_qty if coins is not None else 0,
+        *_wallet(cash), *_wallet(coins),
         view.fund_qty(hedge.quote), view.fund_qty(hedge.coin), hedge.reserve or 0,
         linear.position_qty if linear is not None else 0,
         linear.entry_price if linear is not None else 1,
@@ -193,8 +202,10 @@ class Curve(NamedTuple):
             last = self.notional_max.size - 1
             tier = np.minimum(np.searchsorted(self.notional_max, value), last)
             rate, deduction = self.rate[tier], self.deduction[tier]
-        found = kernels.maintenance(value, rate, deduction=deduction, fee_rate=self.fee)
-        return np.asarray(np.maximum(found, 0.0))
+        # `kernels.maintenance` with rate and fee added up first: half the passes over memory.
+        found: Floats = value * (rate + self.fee)
+        found -= deduction
+        return np.maximum(found, 0, out=found)
 
 
 class Market(NamedTuple):

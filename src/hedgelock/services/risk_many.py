@@ -10,8 +10,8 @@ a float would decide, the account is `doubtful` and the caller steps it exactly.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, Final, NamedTuple
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +21,16 @@ from hedgelock.domain.hysteresis import Rungs
 from hedgelock.domain.market import MarketTick
 from hedgelock.domain.risk import Confidence, RiskReason, RiskState, rungs_of
 from hedgelock.domain.step import Hold, PriceBox
-from hedgelock.services.fleet import NEVER_MS, RUNGS, Bools, Fleet, Floats, Ints, Market
+from hedgelock.services.fleet import (
+    NEVER_MS,
+    RUNGS,
+    Bools,
+    Codes,
+    Fleet,
+    Floats,
+    Ints,
+    Market,
+)
 
 ROWS: Final = 16_384
 """Accounts marked at a time: their arrays fit the processor's cache."""
@@ -35,9 +44,10 @@ REASONS: Final = (
     RiskReason.NO_COLLATERAL, RiskReason.INPUT_STALE,
 )
 """What the arrays' codes mean."""
-_maximum: Callable[[Any, Any], Any] = np.maximum
 _HELD, _DWELLS, _UNCOVERED, _STALE = range(4, 8)
 
+
+P = TypeVar("P", "Fleet", "Assessed")
 
 # ---------------------------------------------------------------- screening by hold
 
@@ -89,11 +99,11 @@ class Assessed(NamedTuple):
     `ltv`, `ltv_net_fall` and the margin ratios are inf where `risk.step` says None.
     """
 
-    state: Ints
-    reason: Ints
-    confidence: Ints
+    state: Codes
+    reason: Codes
+    confidence: Codes
     has_latch: Bools
-    level: Ints
+    level: Codes
     below: tuple[Ints, ...]
     doubtful: Bools
     ltv: Floats
@@ -105,146 +115,171 @@ class Assessed(NamedTuple):
     collateral_value: Floats
     net_delta: Floats
 
-
-def assess_many(fleet: Fleet, market: Market, now_ms: int) -> Assessed:
-    """Every account of the fleet at this market; `debt_value` is the fleet's `debt`."""
-    parts = []
-    for start in range(0, fleet.size, ROWS):
-        rows = slice(start, start + ROWS)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            parts.append(_assess(_part_of(fleet, rows), market, now_ms))
-    columns: list[Any] = [
-        tuple([np.concatenate(rungs) for rungs in zip(*column, strict=True)])
-        if isinstance(column[0], tuple) else np.concatenate(column)
-        for column in zip(*parts, strict=True)
-    ]
-    return Assessed(*columns)
+    @classmethod
+    def room(cls, size: int) -> Assessed:
+        """Arrays to be filled; keep them from tick to tick: new memory costs more than marking."""
+        made: dict[str, Any] = {name: np.empty(size) for name in cls._fields}
+        made |= {
+            name: np.empty(size, dtype=np.int8)
+            for name in ("state", "reason", "confidence", "level")
+        }
+        made |= {name: np.empty(size, dtype=np.bool_) for name in ("has_latch", "doubtful")}
+        made["below"] = tuple([np.empty(size, dtype=np.int64) for _ in range(RUNGS)])
+        return cls(**made)
 
 
-def _part_of(fleet: Fleet, rows: slice) -> Fleet:
+def assess_many(
+    fleet: Fleet, market: Market, now_ms: int, room: Assessed | None = None
+) -> Assessed:
+    """Every account of the fleet at this market, into `room`; `debt_value` is the fleet's `debt`."""
+    whole = room or Assessed.room(fleet.size)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        for start in range(0, fleet.size, ROWS):
+            rows = slice(start, start + ROWS)
+            _assess(_part_of(fleet, rows), market, now_ms, _part_of(whole, rows))
+    return whole
+
+
+def _part_of(whole: P, rows: slice) -> P:
     cut: dict[str, Any] = {
-        name: value[rows] for name, value in fleet._asdict().items()
+        name: value[rows] for name, value in whole._asdict().items()
         if isinstance(value, np.ndarray)
     }
-    return fleet._replace(**cut, below=tuple([since[rows] for since in fleet.below]))
+    return whole._replace(**cut, below=tuple([since[rows] for since in whole.below]))
 
 
-def _assess(fleet: Fleet, market: Market, now_ms: int) -> Assessed:
-    hedge, risk = fleet.policy.hedge, fleet.policy.risk
-    index = market.index_price
-    counted_value = fleet.counted * index
-    owes = fleet.debt > 0
-    ltv = np.where(owes, kernels.ltv(fleet.debt, counted_value), 0.0)
+def _assess(fleet: Fleet, market: Market, now_ms: int, out: Assessed) -> None:
+    hedge, index = fleet.policy.hedge, market.index_price
+    fall, rise = float(hedge.stress_fall), float(hedge.stress_rise)
+    np.multiply(fleet.counted, index, out=out.counted_value)
+    np.divide(fleet.debt, out.counted_value, out=out.ltv)
     profit = kernels.linear_upl(fleet.qty, fleet.entry, market.mark_price)
     delta = fleet.qty
     if market.inverse is not None:
         delta = delta + kernels.inverse_delta(fleet.inverse_qty, fleet.inverse_entry)
-    fall, rise = float(hedge.stress_fall), float(hedge.stress_rise)
     net = kernels.net_debt(
         fleet.debt, fund=fleet.fund, reserve=fleet.reserve, pocket_equity=fleet.cash + profit
     )
-    net_fall: Any = np.full_like(ltv, np.inf)
+    net_fall: Any = np.inf
     if fall < 1:
         net_fall = kernels.ltv_net(
-            net, counted_value, hedge_value=-delta * index, fall=fall,
+            net, out.counted_value, hedge_value=-delta * index, fall=fall,
             cost_rate=float(hedge.cost_rate),
         )
-        net_fall = np.where(counted_value > 0, net_fall, np.inf)
-    pledged = fleet.pledged
-    state, reason, confidence, has_latch, level, below = _judged(fleet, market, ltv, now_ms)
-    now, up, down = [_margin_ratio(fleet, market, 1.0 + move) for move in (0.0, rise, -fall)]
-    return Assessed(
-        state, reason, confidence, has_latch, level, below, _is_doubtful(ltv, rungs_of(risk)),
-        ltv, np.where(owes, net_fall, 0.0), now, up, down,
-        counted_value, pledged * index, pledged + fleet.coins + fleet.fund_coins + delta,
-    )
+    out.ltv_net_fall[:] = net_fall
+    if not out.counted_value.min() > 0:
+        out.ltv_net_fall[out.counted_value <= 0] = np.inf
+    if not fleet.debt.min() > 0:
+        debtless = fleet.debt <= 0
+        out.ltv[debtless] = out.ltv_net_fall[debtless] = 0
+    size, owes_coins = np.abs(fleet.qty), bool(fleet.coins.min() < 0)
+    for found, move in (
+        (out.margin_ratio, 0.0), (out.margin_ratio_rise, rise), (out.margin_ratio_fall, -fall),
+    ):
+        _margin_ratio(fleet, market, 1.0 + move, size=size, owes_coins=owes_coins, out=found)
+    np.multiply(fleet.pledged, index, out=out.collateral_value)
+    out.net_delta[:] = fleet.pledged + fleet.coins + fleet.fund_coins + delta
+    _judge(fleet, market, now_ms, out)
 
 
-def _margin_ratio(fleet: Fleet, market: Market, scale: float) -> Floats:
+# ---------------------------------------------------------------- the pocket
+
+
+def _margin_ratio(
+    fleet: Fleet, market: Market, scale: float, *, size: Floats, owes_coins: bool, out: Floats
+) -> None:
     """accountMMRate with all prices × `scale`, as `margin.margin_ratio`; inf = no equity is left."""
     if scale <= 0:
-        return np.full_like(fleet.cash, np.inf)
+        out.fill(np.inf)
+        return
     borrow, index = float(fleet.policy.hedge.borrow_margin_rate), market.index_price * scale
     mark = market.mark_price * scale
     profit: Any = kernels.linear_upl(fleet.qty, fleet.entry, mark)
-    needed: Floats = market.linear.needed(np.abs(fleet.qty) * mark)
-    equity: Any = fleet.cash + profit
-    needed = needed + _owed(equity) * borrow
-    # Of what is owed nothing is counted, so counted and owed can be added (`margin_sums`).
-    balance: Any = profit + fleet.cash_counted + np.minimum(fleet.cash, 0.0)
-    coins: Any = fleet.coins_counted + np.minimum(fleet.coins, 0.0)
-    equity = fleet.coins
+    needed = market.linear.needed(size * mark)
+    owed = np.minimum(fleet.cash + profit, 0)
+    owed *= borrow
+    needed -= owed
+    coins = fleet.coins_margin
+    balance = profit
+    balance += fleet.cash_margin
     if market.inverse is not None:
         mark = market.inverse_mark * scale
-        profit = kernels.inverse_upl(fleet.inverse_qty, fleet.inverse_entry, mark)
-        needed = needed + market.inverse.needed(np.abs(fleet.inverse_qty) / mark) * index
-        coins, equity = coins + profit, equity + profit
-    needed = needed + _owed(equity) * (index * borrow)
-    balance = balance + coins * index
-    ratio = np.where(balance > 0, needed / balance, np.inf)
-    return np.where((balance == 0) & (needed == 0), 0.0, ratio)
+        gain: Any = kernels.inverse_upl(fleet.inverse_qty, fleet.inverse_entry, mark)
+        needed += market.inverse.needed(np.abs(fleet.inverse_qty) / mark) * index
+        needed -= np.minimum(fleet.coins + gain, 0) * (index * borrow)
+        coins = coins + gain
+    elif owes_coins:
+        needed -= np.minimum(fleet.coins, 0) * (index * borrow)
+    balance += coins * index
+    np.divide(needed, balance, out=out)
+    if not balance.min() > 0:
+        gone = balance <= 0
+        out[gone] = np.where((balance[gone] == 0) & (needed[gone] == 0), 0, np.inf)
 
 
-def _owed(equity: Floats) -> Floats:
-    found: Floats = kernels.owed(equity, maximum=_maximum)
-    return found
+# ---------------------------------------------------------------- the states
 
 
-def _is_doubtful(ltv: Floats, rungs: Rungs) -> Bools:
-    low, high = ltv * (1 - DOUBT), ltv * (1 + DOUBT)
-    found = np.zeros(ltv.shape, dtype=np.bool_)
-    for line in (*rungs.enter, *rungs.leave):
-        found |= (low <= float(line)) & (high >= float(line))
-    return found
-
-
-def _judged(fleet: Fleet, market: Market, ltv: Floats, now_ms: int) -> tuple[Any, ...]:
+def _judge(fleet: Fleet, market: Market, now_ms: int, out: Assessed) -> None:
     """State, reason, confidence and latch: `risk._judge` with `hysteresis.advance`, elementwise."""
-    risk = fleet.policy.risk
+    risk, ltv = fleet.policy.risk, out.ltv
     rungs = rungs_of(risk)
-    stale = (now_ms - fleet.seen_first > risk.account_age_max_ms) | (
-        fleet.seen_last - now_ms > risk.account_age_max_ms)
+    reached: Codes = np.zeros(ltv.shape, dtype=np.int8)
+    out.doubtful.fill(0)
+    for number, line in enumerate((*rungs.enter, *rungs.leave)):
+        is_there = ltv >= float(line) * (1 - DOUBT)
+        if number < RUNGS:
+            np.copyto(reached, number + 1, where=is_there)
+        is_there &= ltv <= float(line) * (1 + DOUBT)
+        np.logical_or(out.doubtful, is_there, out=out.doubtful)
+    level = np.maximum(fleet.level, reached)
+    _advance(fleet, rungs, level, reached, now_ms, out)
+    stale = (fleet.seen_first < now_ms - risk.account_age_max_ms) | (
+        fleet.seen_last > now_ms + risk.account_age_max_ms)
     stale |= market.is_stale
     if market.is_inverse_stale:
         stale |= fleet.inverse_qty != 0
-    reached = np.zeros(ltv.shape, dtype=np.int64)
-    for rung, line in enumerate(rungs.enter):
-        reached[ltv >= float(line)] = rung + 1
-    level = np.maximum(fleet.level, reached)
-    below, kept = _timers(fleet, ltv, rungs, level, reached, now_ms)
-    after = np.where(stale, level, kept)
-    # Unseen time counts for nothing: with stale inputs every timer starts anew.
-    below = [
-        np.where(stale | (after <= rung), NEVER_MS, since) for rung, since in enumerate(below)
-    ]
-    first = stale & ~fleet.has_latch
-    state = np.where(first, np.maximum(reached, 1), after)
+    out.confidence[:] = stale
+    np.logical_or(fleet.has_latch, ~stale, out=out.has_latch)
+    out.state[:] = out.level
+    out.reason[:] = reached
     leave = np.array([0.0, *map(float, rungs.leave)])
-    held = np.where(ltv < leave[state], _DWELLS, _HELD)
-    reason = np.where(state == reached, reached, held)
-    reason[stale] = _STALE
-    reason[np.isinf(ltv)] = _UNCOVERED
-    return (
-        state, reason, stale.astype(np.int64), fleet.has_latch | ~stale,
-        np.where(first, 0, after), tuple([np.where(first, NEVER_MS, since) for since in below]),
-    )
+    held = np.flatnonzero(out.state != reached)
+    out.reason[held] = np.where(ltv[held] < leave[out.state[held]], _DWELLS, _HELD)
+    if stale.any():
+        _blind(fleet, np.flatnonzero(stale), level, reached, out)
+    if not out.counted_value.min() > 0:
+        out.reason[np.isinf(ltv)] = _UNCOVERED
 
 
-def _timers(
-    fleet: Fleet, ltv: Floats, rungs: Rungs, level: Ints, reached: Ints, now_ms: int
-) -> tuple[list[Ints], Ints]:
-    """Per rung since when LTV is below its leaving line, and the level that the dwell leaves."""
-    dwell_ms = fleet.policy.risk.dwell_ms
-    below: list[Ints] = []
-    for rung in range(RUNGS):
-        since = fleet.below[rung]
-        since = np.where(since == NEVER_MS, now_ms, since)
-        is_below = (rung < level) & (rung >= reached) & (ltv < float(rungs.leave[rung]))
-        below.append(np.where(is_below, since, NEVER_MS))
-    kept, falling = level, np.ones(ltv.shape, dtype=np.bool_)
+def _advance(
+    fleet: Fleet, rungs: Rungs, level: Codes, reached: Codes, now_ms: int, out: Assessed
+) -> None:
+    """The latch of who sees: which held rungs are below their line since when, and which are left."""
+    waiting = []
+    for rung, line in enumerate(rungs.leave):
+        is_below = (level > rung) & (reached <= rung) & (out.ltv < float(line))
+        rows = np.flatnonzero(is_below)
+        since = fleet.below[rung][rows]
+        since[since == NEVER_MS] = now_ms
+        out.below[rung].fill(NEVER_MS)
+        out.below[rung][rows] = since
+        waiting.append((rows, since))
+    out.level[:] = level
     for rung in reversed(range(RUNGS)):
-        is_top = falling & (level > rung)
-        gone = is_top & (below[rung] != NEVER_MS) & (now_ms - below[rung] >= dwell_ms)
-        kept = np.where(gone, rung, kept)
-        falling &= ~is_top | gone
-    return below, kept
+        rows, since = waiting[rung]
+        gone = rows[(out.level[rows] == rung + 1) & (now_ms - since >= fleet.policy.risk.dwell_ms)]
+        out.level[gone] = rung
+        out.below[rung][gone] = NEVER_MS
+
+
+def _blind(
+    fleet: Fleet, rows: NDArray[np.intp], level: Codes, reached: Codes, out: Assessed
+) -> None:
+    """Who sees only old inputs: raised by what is known, never lowered; every timer starts anew."""
+    for since in out.below:
+        since[rows] = NEVER_MS
+    latched = fleet.has_latch[rows]
+    out.level[rows] = np.where(latched, level[rows], 0)
+    out.state[rows] = np.where(latched, level[rows], np.maximum(reached[rows], 1))
+    out.reason[rows] = _STALE
