@@ -76,7 +76,7 @@ TOPICS: dict[str, Topic] = {
         Topic("funding_rates", "instrument", Kind.FACTS, 1, AUDIT_MS, 60_000, "collector",
               ("funding-engine", "forecaster")),
         _facts("account_raw", "collector", "risk-engine hedger safety trade-executor", age_max_ms=30_000),
-        _facts("account_ledger", "collector", "treasury"),
+        _facts("account_ledger", "collector", "safety treasury"),
         _table("funding_context", "instrument", "funding-engine",
                "risk-engine hedger trade-executor"),
         _facts("risk_state", "risk-engine", "hedger safety alerts"),

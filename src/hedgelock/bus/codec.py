@@ -13,6 +13,7 @@ import msgspec
 
 from hedgelock.domain import (
     account,
+    command,
     execution,
     funding,
     hedging,
@@ -48,7 +49,7 @@ CARRIES: dict[str, tuple[type[Message], ...]] = {
     "trade_confirmations": (
         order.OrderConfirmation, order.ForeignFill, treasury.TreasuryConfirmation,
     ),
-    "operator_commands": (safety.OperatorCommand,),
+    "operator_commands": (command.OperatorCommand,),
     "safety_state": (safety.SafetyState,),
     "policies": (policy.Policy,),
     "accounts": (registry.AccountSpec,),

@@ -18,6 +18,7 @@ from hedgelock.config.groups import (
     HedgerSettings,
     KafkaSettings,
     RiskSettings,
+    SafetySettings,
 )
 from hedgelock.config.machine import HttpSettings, OperatorSettings, SimSettings
 from hedgelock.domain.policy import (
@@ -26,6 +27,7 @@ from hedgelock.domain.policy import (
     HedgePolicy,
     Policy,
     RiskPolicy,
+    SafetyPolicy,
 )
 
 P = TypeVar("P", bound=msgspec.Struct)
@@ -88,6 +90,7 @@ class Settings(Group):
     funding: FundingSettings = FundingSettings()
     hedger: HedgerSettings = HedgerSettings()
     executor: ExecutorSettings = ExecutorSettings()
+    safety: SafetySettings = SafetySettings()
     operator: OperatorSettings = OperatorSettings()
     sim: SimSettings = SimSettings()
     http: HttpSettings = HttpSettings()
@@ -142,6 +145,7 @@ class Settings(Group):
             funding=_mapped(self.funding, FundingPolicy),
             hedge=_mapped(self.hedger, HedgePolicy),
             execution=_mapped(self.executor, ExecutionPolicy),
+            safety=_mapped(self.safety, SafetyPolicy),
         )
 
     def account_names(self) -> tuple[str, ...]:

@@ -29,7 +29,7 @@ import msgspec
 from hedgelock.domain.hysteresis import Latch, Rungs, advance
 from hedgelock.domain.message import Message
 from hedgelock.domain.money import ONE, ZERO, clip, saturate
-from hedgelock.domain.policy import FundingPolicy
+from hedgelock.domain.policy import HOUSE, FundingPolicy
 from hedgelock.domain.step import Hold, Now, Output, Step, Tables
 
 HOURS_PER_YEAR = 8760
@@ -39,8 +39,6 @@ HEARTBEAT_MS = 60_000
 """And at least this often, so that silence can be told from calm."""
 RETRY_MS = 1_000
 """Look for the house policy this often while there is none."""
-HOUSE = "*"
-"""Whose policy holds the funding bands: one set for all accounts."""
 
 
 class FundingRegime(enum.Enum):

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 from decimal import Decimal
 
+from hedgelock.domain.funding import FundingContext
 from hedgelock.domain.headroom import Headroom
 from hedgelock.domain.hedge_memory import HedgeMemory, Settled, is_read_after, is_settled
 from hedgelock.domain.inflight import Purpose, exposure
 from hedgelock.domain.instrument import CollateralTerms, Settlement, counted_qty
+from hedgelock.domain.limits import near_settlement
 from hedgelock.domain.money import ONE, ZERO
 from hedgelock.domain.order import Side
 from hedgelock.domain.policy import HedgePolicy, Policy
+from hedgelock.domain.refusal import Refusal
 from hedgelock.domain.risk import Confidence
 from hedgelock.domain.safety import SafetyMode
 from hedgelock.domain.situation import Balances, HedgeReason, Situation
@@ -73,6 +76,21 @@ def situation(memory: HedgeMemory, tables: Tables, now: Now) -> Situation | Hedg
         has_realised=memory.has_realised,
         may_order=not memory.order_pause.holds(now.now_ms, risk.assessed_ts_ms),
         may_move=not memory.money_pause.holds(now.now_ms, risk.assessed_ts_ms),
+        is_hedge_pinned=safety is not None and safety.is_hedge_pinned(now.now_ms),
+        is_repay_forbidden=safety is not None and safety.is_repay_forbidden(now.now_ms),
+        sale_guard=_sale_guard(tables, policy, now),
+    )
+
+
+def turns_ms(tables: Tables, policy: Policy) -> tuple[int, ...]:
+    """Instants at which time alone changes what funding allows: too old, guarded, settled."""
+    funding = tables.funding(policy.hedge.instrument)
+    if funding is None:
+        return ()
+    settled_ms = funding.funding_next_ts_ms
+    return (
+        funding.ts_seen_ms + policy.risk.funding_age_max_ms + 1,
+        settled_ms - policy.execution.settlement_guard_ms, settled_ms,
     )
 
 
@@ -153,11 +171,26 @@ def _loan_ratio(terms: CollateralTerms, collateral_qty: Decimal) -> Decimal:
     return counted_qty(collateral_qty, terms.loan_tiers) / collateral_qty
 
 
-def _multiplier(tables: Tables, policy: Policy, now: Now) -> Decimal | None:
+def _funding(tables: Tables, policy: Policy, now: Now) -> FundingContext | None:
     context = tables.funding(policy.hedge.instrument)
     if context is None or now.now_ms - context.ts_seen_ms > policy.risk.funding_age_max_ms:
         return None
-    return min(ONE, context.multiplier_short)
+    return context
+
+
+def _multiplier(tables: Tables, policy: Policy, now: Now) -> Decimal | None:
+    context = _funding(tables, policy, now)
+    return None if context is None else min(ONE, context.multiplier_short)
+
+
+def _sale_guard(tables: Tables, policy: Policy, now: Now) -> HedgeReason | None:
+    """What the executor would answer to a discretionary sale: asking again and again is no use."""
+    context = _funding(tables, policy, now)
+    refusal = near_settlement(Side.SELL, context, policy.execution, now_ms=now.now_ms)
+    if refusal is None:
+        return None
+    is_near = refusal is Refusal.SETTLEMENT_NEAR
+    return HedgeReason.SETTLEMENT_NEAR if is_near else HedgeReason.FUNDING_UNKNOWN
 
 
 def _is_sane(policy: Policy) -> bool:
@@ -175,6 +208,7 @@ def _is_sane(policy: Policy) -> bool:
         and ZERO <= hedge.refill_below <= hedge.harvest_to <= hedge.harvest_at <= hedge.urgent_at
         and hedge.harvest_to <= hedge.urgent_to <= hedge.urgent_at
         and hedge.action_fraction_min >= 0
+        and hedge.cover_fraction >= 0
         and hedge.caution_size >= 0
         and hedge.position_size_max >= 0
     )
