@@ -24,6 +24,7 @@ from hedgelock.domain import (
     policy,
     registry,
     risk,
+    risk_detail,
     safety,
     treasury,
 )
@@ -41,6 +42,7 @@ CARRIES: dict[str, tuple[type[Message], ...]] = {
     "account_ledger": (account.LedgerLine,),
     "funding_context": (funding.FundingContext,),
     "risk_state": (risk.RiskAssessment,),
+    "risk_detail": (risk_detail.RiskDetail,),
     "hedge_trades": (order.PlaceOrder, order.CancelOrders),
     "hedge_decisions": (hedging.HedgeDecision, hedging.PositionDiffers),
     "treasury_actions": (treasury.TreasuryAction,),
