@@ -59,6 +59,16 @@ class FundingPolicy(Value, frozen=True, kw_only=True):
         (D(0), D(1)), (D("0.1"), D("0.9")), (D("0.5"), D("0.6")), (D(1), D("0.3")), (D(3), D(0)),
     )
     """(APR that this side pays, multiplier of its discretionary size), linear in between."""
+    exit_apr: Decimal = D("3.00")
+    """Discretionary size is left at this APR paid, when that will cost more than a round trip."""
+    reentry_apr: Decimal = D("1.00")
+    """And is taken up again below this one."""
+    round_trip_cost: Decimal = D("0.0015")
+    """Leaving and coming back: fees and slippage, fraction of notional."""
+    exit_cooldown_ms: int = 14_400_000
+    """Between leaving, coming back and leaving again at least this long."""
+    exits_per_day_max: int = 2
+    """Per side and UTC day."""
 
 
 class HedgePolicy(Value, frozen=True, kw_only=True):
