@@ -196,7 +196,7 @@ class HedgerSettings(Group):
     """How large the hedge is and when gains are harvested (`domain/policy.py`, HedgePolicy)."""
 
     strategy: Strategy = var(
-        _HEDGE.strategy, "Which rule sizes the hedge: ltv_target or ladder.", to="strategy"
+        _HEDGE.strategy, "Which rule sizes the hedge: ltv_target, ladder, carry, vol_harvest or min_cost.", to="strategy"
     )
     instrument: f.Instrument = var(
         _HEDGE.instrument, "The perpetual that hedges.", unit="category:symbol", to="instrument"

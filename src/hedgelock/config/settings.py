@@ -20,12 +20,14 @@ from hedgelock.config.groups import (
     RiskSettings,
 )
 from hedgelock.config.machine import HttpSettings, OperatorSettings, SimSettings
+from hedgelock.config.tactics import TacticsSettings
 from hedgelock.domain.policy import (
     ExecutionPolicy,
     FundingPolicy,
     HedgePolicy,
     Policy,
     RiskPolicy,
+    TacticsPolicy,
 )
 
 P = TypeVar("P", bound=msgspec.Struct)
@@ -87,6 +89,7 @@ class Settings(Group):
     risk: RiskSettings = RiskSettings()
     funding: FundingSettings = FundingSettings()
     hedger: HedgerSettings = HedgerSettings()
+    tactics: TacticsSettings = TacticsSettings()
     executor: ExecutorSettings = ExecutorSettings()
     operator: OperatorSettings = OperatorSettings()
     sim: SimSettings = SimSettings()
@@ -142,6 +145,7 @@ class Settings(Group):
             funding=_mapped(self.funding, FundingPolicy),
             hedge=_mapped(self.hedger, HedgePolicy),
             execution=_mapped(self.executor, ExecutionPolicy),
+            tactics=_mapped(self.tactics, TacticsPolicy),
         )
 
     def account_names(self) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 
+from hedgelock.domain.funding import FundingContext
 from hedgelock.domain.headroom import Headroom
 from hedgelock.domain.hedge_memory import HedgeMemory, Settled, is_read_after, is_settled
 from hedgelock.domain.inflight import Purpose, exposure
@@ -17,7 +18,7 @@ from hedgelock.domain.order import Side
 from hedgelock.domain.policy import HedgePolicy, Policy
 from hedgelock.domain.risk import Confidence
 from hedgelock.domain.safety import SafetyMode
-from hedgelock.domain.situation import Balances, HedgeReason, Situation
+from hedgelock.domain.situation import Balances, HedgeReason, ShortFunding, Situation
 from hedgelock.domain.step import Now, Tables
 
 
@@ -73,6 +74,8 @@ def situation(memory: HedgeMemory, tables: Tables, now: Now) -> Situation | Hedg
         has_realised=memory.has_realised,
         may_order=not memory.order_pause.holds(now.now_ms, risk.assessed_ts_ms),
         may_move=not memory.money_pause.holds(now.now_ms, risk.assessed_ts_ms),
+        tactics=policy.tactics,
+        funding=_short_funding(tables, policy, now),
     )
 
 
@@ -153,11 +156,25 @@ def _loan_ratio(terms: CollateralTerms, collateral_qty: Decimal) -> Decimal:
     return counted_qty(collateral_qty, terms.loan_tiers) / collateral_qty
 
 
-def _multiplier(tables: Tables, policy: Policy, now: Now) -> Decimal | None:
+def _context(tables: Tables, policy: Policy, now: Now) -> FundingContext | None:
+    """What is known of funding and not too old."""
     context = tables.funding(policy.hedge.instrument)
     if context is None or now.now_ms - context.ts_seen_ms > policy.risk.funding_age_max_ms:
         return None
-    return min(ONE, context.multiplier_short)
+    return context
+
+
+def _multiplier(tables: Tables, policy: Policy, now: Now) -> Decimal | None:
+    context = _context(tables, policy, now)
+    return None if context is None else min(ONE, context.multiplier_short)
+
+
+def _short_funding(tables: Tables, policy: Policy, now: Now) -> ShortFunding | None:
+    """A positive rate is what the short receives, and what a long is expected to pay."""
+    context = _context(tables, policy, now)
+    if context is None:
+        return None
+    return ShortFunding(context.apr, context.costs[-1].expected_bps if context.costs else None)
 
 
 def _is_sane(policy: Policy) -> bool:
