@@ -83,6 +83,11 @@ class TacticsSettings(Group):
         _TACTICS.solver_aim, "min_cost: what a limit demands is brought this far inside it.",
         unit="fraction", to="solver_aim",
     )
+    solver_sale_premium: f.FractionOrZero = var(
+        _TACTICS.solver_sale_premium,
+        "min_cost: what a sale of coins is charged beside its fees, since nothing takes it back.",
+        unit="fraction of the sale", to="solver_sale_premium",
+    )
     solver_saving_min: f.FractionOrZero = var(
         _TACTICS.solver_saving_min,
         "min_cost: a protection is changed for a cheaper one only for a saving of this.",

@@ -1,6 +1,7 @@
 """What policy demands of an account, as linear rows: need = Σ coefficient·holding + constant ≤ 0.
 
-    loan      per cell   D′ − F + R − U′ + cost to close  ≤  L·V′            (net LTV, DESIGN §5)
+    loan      per cell   D′ − F + R − U′ + cost to close  ≤  L·V′            (net LTV, DESIGN §5;
+                         R is what must be left after a fall, and has no part in other cells)
     margin    per cell   maintenance + .04·owed           ≤  ρ·balance       (accountMMRate)
     gross                D ≤ .70·V, demanded once D > .75·V (urgent: .75, from .80)
     pocket               U ≥ the least amount, demanded once U < 0: USDT is not left owed
@@ -89,7 +90,7 @@ def rows(
             continue
         after = _after(terms, shock)
         if held.debt > 0 and held.collateral > 0:
-            found.append(_loan(held, limits, after, cell))
+            found.append(_loan(held, limits, after, cell, is_fall=shock.move < 0))
         if cell is not None or held.short or held.inverse or held.equity < 0:
             found += _margin(held, terms, limits, shock=shock, after=after, cell=cell)
     found += _now(held, terms, limits)
@@ -134,7 +135,8 @@ def _after(terms: Terms[N], shock: Shock[N]) -> _After[N]:
 
 
 def _loan(
-    held: Holdings[N], limits: Limits[N], after: _After[N], cell: StressCell | None
+    held: Holdings[N], limits: Limits[N], after: _After[N], cell: StressCell | None, *,
+    is_fall: bool,
 ) -> Row[N]:
     zero, counted = held.debt * 0, after.loan_ratio * after.price
     aim = limits.ltv_max * (1 - limits.aim)
@@ -145,7 +147,7 @@ def _loan(
             after.linear_close - after.linear_gain,
             after.inverse_close - after.inverse_coins * after.price,
         ),
-        zero + limits.reserve, limits.ltv_max * limits.aim * counted * held.collateral,
+        zero + limits.reserve if is_fall else zero, limits.ltv_max * limits.aim * counted * held.collateral,
     )
 
 
@@ -178,8 +180,8 @@ def _margin(
         held.inverse * coin_gain
     )
     slack = max(zero, (limits.margin_max - aim) * balance)
-    # Coins are owed only beside an inverse short; where there is none that row says nothing.
-    owes_coins = (0, 1) if held.coins < 0 or held.inverse else (0,)
+    # Coins come to be owed only beside an inverse short; where none can be that row says nothing.
+    owes_coins = (0, 1) if held.coins < 0 or inverse.tiers else (0,)
     found = []
     for line in lines:
         per_coin = after.mark * (line.maintenance_rate + linear.taker_fee)

@@ -76,6 +76,7 @@ def situation(memory: HedgeMemory, tables: Tables, now: Now) -> Situation | Hedg
         may_move=not memory.money_pause.holds(now.now_ms, risk.assessed_ts_ms),
         tactics=policy.tactics,
         funding=_short_funding(tables, policy, now),
+        interest_hourly=_interest(memory, hedge),
     )
 
 
@@ -154,6 +155,13 @@ def _loan_ratio(terms: CollateralTerms, collateral_qty: Decimal) -> Decimal:
     if collateral_qty <= 0:
         return ZERO
     return counted_qty(collateral_qty, terms.loan_tiers) / collateral_qty
+
+
+def _interest(memory: HedgeMemory, hedge: HedgePolicy) -> Decimal | None:
+    """The dearest rate that is paid on the quote coin."""
+    loan = memory.view.loan
+    rates = [d.hourly_rate for d in loan.debts if d.coin == hedge.quote] if loan else []
+    return max(rates, default=None)
 
 
 def _context(tables: Tables, policy: Policy, now: Now) -> FundingContext | None:

@@ -149,6 +149,8 @@ class TacticsPolicy(Value, frozen=True, kw_only=True):
     """Protections are priced over this many hours."""
     solver_aim: Decimal = D("0.02")
     """What a limit demands is brought this fraction inside it, and left alone until it is broken."""
+    solver_sale_premium: Decimal = D("0.02")
+    """What policy charges for a sale of coins, which nothing takes back; fraction of the sale."""
     solver_saving_min: Decimal = D("0.0005")
     """Protection is changed for a cheaper one only for a saving of this fraction of V or more."""
 

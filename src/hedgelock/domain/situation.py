@@ -151,6 +151,8 @@ class Situation(NamedTuple):
     funding: ShortFunding | None = None
     leg: ShortLeg = ShortLeg()
     """What is remembered of the discretionary short."""
+    interest_hourly: Decimal | None = None
+    """What the loan costs per hour, fraction; None = not known."""
 
     @property
     def fall(self) -> Decimal:

@@ -79,11 +79,11 @@ class Plan(NamedTuple, Generic[N]):
         return tuple(action for made in self.rounds for action in made.actions)
 
 
-def solve(case: Case[N]) -> Plan[N]:
+def solve(case: Case[N], rounds_max: int = ROUNDS_MAX) -> Plan[N]:
     """What to do now; see the module. Deterministic."""
     held = case.held
     made: list[Round[N]] = []
-    for _ in range(ROUNDS_MAX):
+    for _ in range(rounds_max):
         now = problem(case._replace(held=held))
         found = _next(now)
         if found is None:
@@ -116,6 +116,14 @@ def _next(now: Problem[N]) -> tuple[Move, Chosen[N]] | None:
         return None if chosen is None else (Move.LEAST_UNSAFE, chosen)
     for move, find in ((Move.REPLACE, replace), (Move.RELEASE, release), (Move.REFILL, refill)):
         chosen = find(now)
-        if chosen is not None:
+        if chosen is not None and not _breaks(now, chosen):
             return move, chosen
     return None
+
+
+def _breaks(now: Problem[N], chosen: Chosen[N]) -> bool:
+    """A demand that there was not (a loan has its own) would be broken by it."""
+    held = now.case.held
+    for lever, size in chosen:
+        held = moved(held, lever, size)
+    return problem(now.case._replace(held=held)).is_broken

@@ -161,17 +161,16 @@ def _lowest(needs: Sequence[N], effects: Sequence[N], most: N) -> N:
         return low
     if effects[rising] <= 0:
         return high
-    for _ in needs:
-        at = (needs[falling] - needs[rising]) / (effects[rising] - effects[falling])
-        top = _highest(needs, effects, at)
-        if top in (falling, rising):
-            return at
+    at = (needs[falling] - needs[rising]) / (effects[rising] - effects[falling])
+    top = _highest(needs, effects, at)
+    # The slopes draw together with every line taken: it ends, whatever rounding does.
+    while effects[falling] < effects[top] < effects[rising]:
         if effects[top] < 0:
             falling = top
-        elif effects[top] > 0:
-            rising = top
         else:
-            return at
+            rising = top
+        at = (needs[falling] - needs[rising]) / (effects[rising] - effects[falling])
+        top = _highest(needs, effects, at)
     return at
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from hedgelock.domain.actions import ActionKind, Lever, N
-from hedgelock.domain.solver_problem import Best, Chosen, Problem, after, least, room, span
+from hedgelock.domain.demands import DemandKind
+from hedgelock.domain.solver_problem import Best, Chosen, Problem, after, least, room, span, staged
 
 _REDUCTIONS = (ActionKind.REDUCE_LINEAR, ActionKind.REDUCE_INVERSE)
 _SUBSTITUTES = frozenset({
@@ -28,19 +29,24 @@ def release(now: Problem[N]) -> Chosen[N] | None:
     """Give back the short that no demand needs, where it is a band or more; None = there is none."""
     for which in _reductions(now):
         lever = now.levers[which]
-        bounds = span(now, now.needs, which, lever.most)
-        if bounds is None:
-            continue
-        size = now.case.rounding.down(bounds.high, lever.step)
-        band = max(now.case.limits.band * now.case.terms.mark_price, now.case.held.debt * 0)
+        size = now.case.rounding.down(room(now, which), lever.step)
+        band = now.case.limits.band * now.case.terms.mark_price
         if size >= lever.least and size * _worth(now, which) >= band:
             return [(lever, size)]
     return None
 
 
 def replace(now: Problem[N]) -> Chosen[N] | None:
-    """Change a short that pays for another protection, where that saves enough over the horizon."""
+    """Change a short that pays for another protection, where that saves enough over the horizon.
+
+    The new one protects to the aim, however much of the slack the old one had used up: so that half
+    way, with the sale done and the short still there, the answer is the same.
+    """
     best: Best[N] = Best([])
+    now = now._replace(allowed=[
+        min(allowed, allowed * 0) if row.kind is DemandKind.LOAN else allowed
+        for row, allowed in zip(now.rows, now.allowed, strict=True)
+    ])
     for which in _reductions(now):
         lever = now.levers[which]
         if lever.price >= 0:
@@ -50,8 +56,8 @@ def replace(now: Problem[N]) -> Chosen[N] | None:
                 continue
             for size in _replaceable(now, which, other):
                 _complete_replacement(now, which, size, other, best)
-    saves = best.cost is not None and best.cost <= -now.case.limits.saving_min
-    return best.chosen if saves and best.cost is not None and best.cost < 0 else None
+    is_worth_it = best.cost is not None and best.cost <= -now.case.limits.saving_min < 0
+    return best.chosen if is_worth_it else None
 
 
 def _is_same_contract(lever: Lever[N], second: Lever[N]) -> bool:
@@ -67,10 +73,8 @@ def _replaceable(now: Problem[N], which: int, other: int) -> list[N]:
     lever, second, rounding = now.levers[which], now.levers[other], now.case.rounding
     sizes = [rounding.down(lever.most, lever.step)]
     most = rounding.down(max(room(now, other), second.most * 0), second.step)
-    bounds = span(now, after(now, other, most), which, lever.most)
-    if bounds is not None:
-        sizes.append(rounding.down(max(bounds.high, lever.most * 0), lever.step))
-    return sizes
+    freed = room(staged(now, other, most), which)
+    return [*sizes, rounding.down(max(freed, lever.most * 0), lever.step)]
 
 
 def _complete_replacement(
@@ -80,7 +84,9 @@ def _complete_replacement(
     if size < lever.least or size <= 0:
         return
     bounds = span(now, after(now, which, size), other, second.most)
-    rest = None if bounds is None else least(now, second, bounds)
+    if bounds is None or bounds.low <= second.step:
+        return  # nothing needs to stand in for it: that is `release`'s
+    rest = least(now, second, bounds)
     if rest is not None:
         # The substitute first: the account is never without either.
         best.offer([(second, rest), (lever, size)])
@@ -96,10 +102,7 @@ def refill(now: Problem[N]) -> Chosen[N] | None:
         wanted = missing
         if lever.kind is ActionKind.BORROW:
             wanted = missing - held.fund
-        bounds = span(now, now.needs, which, min(lever.most, wanted))
-        if bounds is None:
-            continue
-        size = rounding.down(bounds.high, lever.step) if bounds.high > 0 else bounds.high
+        size = rounding.down(max(min(room(now, which), wanted), wanted * 0), lever.step)
         if size >= max(lever.least, limits.amount_min) and size > 0:
             return [(lever, size)]
     return None

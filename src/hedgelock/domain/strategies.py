@@ -16,6 +16,7 @@ from hedgelock.domain.money import ONE, ZERO, clip
 from hedgelock.domain.policy import Strategy
 from hedgelock.domain.risk import RiskState
 from hedgelock.domain.situation import Situation
+from hedgelock.domain.solver_case import short_wanted
 
 _HALF = Decimal("0.5")
 _LEAVE = Decimal("0.9")
@@ -120,10 +121,16 @@ def _harvest_ratio(situation: Situation, sigma: Decimal) -> Decimal:
     return tactics.harvest_ratio_low
 
 
+def min_cost(situation: Situation) -> Target:
+    """The account solver's short: the cheapest way to stay inside policy in every cell (`solver`)."""
+    return Target(short_wanted(situation), ZERO)
+
+
 STRATEGIES: Mapping[Strategy, Callable[[Situation], Target]] = {
     Strategy.LTV_TARGET: ltv_target,
     Strategy.LADDER: ladder,
     Strategy.CARRY: carry,
     Strategy.VOL_HARVEST: vol_harvest,
+    Strategy.MIN_COST: min_cost,
 }
 """To add a strategy: one function, one line here, one name in `policy.Strategy`."""

@@ -1,0 +1,1 @@
+"""Offline studies whose results go into policy; nothing that runs imports them."""
