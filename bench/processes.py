@@ -61,7 +61,7 @@ class Site:
         with (self.folder / f"{name}.log").open("ab") as log:
             child = subprocess.Popen(
                 (sys.executable, *argv), cwd=self.folder, stdout=log, stderr=log,
-                stdin=subprocess.DEVNULL, env={**kept, **self.settings, "PYTHONPATH": str(ROOT)},
+                stdin=subprocess.DEVNULL, env={**kept, **self.settings, "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}"},
             )
         self._children.append(child)
         return child

@@ -25,7 +25,7 @@ from hedgelock.clock import SystemClock
 from hedgelock.config import Settings, load
 from hedgelock.domain.message import Message
 from hedgelock.domain.money import trap_floats
-from hedgelock.domain.policy import Policy
+from hedgelock.domain.policy import HOUSE, Policy
 from hedgelock.domain.registry import AccountSpec, SymbolSpec
 from hedgelock.errors import BadMessage, BusError, ConfigError, HedgeLockError, SchemaTooNew
 from hedgelock.exchanges.transport import Transport
@@ -51,8 +51,6 @@ _log = structlog.get_logger("app")
 SERVICES = ("funding-engine", "safety", "risk-engine", "hedger", "trade-executor", "collector")
 """Every service, folded ones first, in the order a decision passes through them."""
 
-HOUSE = "*"
-"""The policy that belongs to no account; the funding-engine reads it."""
 
 
 def folded(settings: Settings) -> dict[str, Service[Any]]:

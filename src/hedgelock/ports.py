@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 if TYPE_CHECKING:
     from hedgelock.domain.account import FundRead, LoanRead, PositionsRead, WalletRead
     from hedgelock.domain.execution import Effect, VenueEvent
+    from hedgelock.domain.funding import FundingRate
     from hedgelock.domain.instrument import CollateralTerms, Instrument
+    from hedgelock.domain.market import MarketTick
 
 
 # ---------------------------------------------------------------- clock
@@ -197,6 +199,8 @@ class Capabilities(NamedTuple):
     private_stream: bool
     stops: bool = True
     """Conditional orders that wait at the venue."""
+    rest_prices: bool = True
+    """Prices asked for by REST are the market's own, and no older than the answer."""
 
 
 class Exchange(Protocol):
@@ -227,6 +231,11 @@ class Exchange(Protocol):
 
     async def read_collateral_terms(self, coins: Sequence[str]) -> list[CollateralTerms]:
         """Tiered collateral ratios of the loan and of the trading account."""
+
+    async def read_prices(
+        self, instrument: str, *, ts_seen_ms: int
+    ) -> tuple[MarketTick, FundingRate | None]:
+        """What the market stream would say of an instrument now, dated `ts_seen_ms`."""
 
     async def read_wallet(self) -> WalletRead:
         """The unified trading account's coins, margin ratios and what may leave it."""

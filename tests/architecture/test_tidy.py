@@ -5,13 +5,14 @@ from __future__ import annotations
 import pytest
 import tidy
 
+pytestmark = pytest.mark.no_cover  # nothing of HedgeLock runs here
+
 DOMAIN = "src/hedgelock/domain/planted.py"
 SERVICE = "src/hedgelock/services/planted.py"
 TEST = "tests/domain/test_planted.py"
 
 LONGER: dict[str, int] = {
     "src/hedgelock/domain/risk.py": 430,
-    "src/hedgelock/services/collector.py": 420,
     "src/hedgelock/services/runner.py": 425,
 }
 """What may be longer than asked for, and up to how many lines. Entries may shrink, never grow."""

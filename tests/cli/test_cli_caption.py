@@ -6,12 +6,13 @@ import dataclasses
 from decimal import Decimal as D
 from typing import Any
 
+import msgspec
 import pytest
 
 from cli.cli_story import NOW, Log, decision, funding, positions, risk
 from cli.test_cli_live import board, fill, render, sim_row
 from hedgelock.cli.board import Board, Decided
-from hedgelock.cli.caption import caption
+from hedgelock.cli.caption import caption, trouble
 from hedgelock.domain.risk import Confidence, RiskState
 from hedgelock.domain.safety import SafetyMode, SafetyReason, SafetyState
 
@@ -87,10 +88,23 @@ def test_trouble_comes_before_all_news(log: Log) -> None:
     log.put("risk_state", "main", risk(RiskState.NORMAL, "0.5", Confidence.STALE), "r:2", ts_ms=NOW)
     fill(seen, log)
     assert "too old" in caption(seen, NOW).what
-    seen.safety = SafetyState(account="main", mode=SafetyMode.HALTED, version=2, since_ts_ms=NOW,
+    seen.own_safety = SafetyState(account="main", mode=SafetyMode.HALTED, version=2, since_ts_ms=NOW,
                               reason=SafetyReason.OPERATOR_HALT, flatten=False, command_id="c",
                               text="")
     assert "HALTED" in caption(seen, NOW).what
+
+
+def test_a_breaker_is_named_below_the_story_and_the_house_binds_too(log: Log) -> None:
+    """REDUCING leaves the caption to the market and says which breaker holds; the stricter word is shown."""
+    seen = a_board(log, did("hedge_raised"))
+    own = SafetyState(account="main", mode=SafetyMode.REDUCING, version=2, since_ts_ms=NOW,
+                      reason=SafetyReason.BREAKER, flatten=False, command_id="", text="",
+                      breakers=("daily_loss",))
+    seen.own_safety = own
+    assert "REDUCING" in trouble(seen, NOW) and "the day's loss is too large" in trouble(seen, NOW)
+    assert "REDUCING" not in caption(seen, NOW).what
+    seen.house_safety = msgspec.structs.replace(own, account="*", mode=SafetyMode.HALTED, breakers=())
+    assert "account HALTED" in trouble(seen, NOW)
 
 
 def test_the_sentences_fit(log: Log) -> None:

@@ -14,18 +14,13 @@ import pytest
 
 from cli.cli_story import Cli, Log, positions, risk
 from hedgelock.cli import kill_preview
+from hedgelock.domain.command import OperatorCommand, verify
 from hedgelock.domain.policy import Policy
-from hedgelock.domain.safety import (
-    OperatorCommand,
-    SafetyMode,
-    SafetyReason,
-    SafetyState,
-    verify,
-)
+from hedgelock.domain.safety import SafetyMode, SafetyReason, SafetyState
 from hedgelock.telemetry.metrics import Metrics
 
 KEY = b"hedgelock-sim-operator"
-_MODES = {"halt": SafetyMode.HALTED, "resume": SafetyMode.ACTIVE, "kill": SafetyMode.KILLED}
+_MODES = {"halt": SafetyMode.HALTED, "reduce": SafetyMode.REDUCING, "resume": SafetyMode.ACTIVE, "kill": SafetyMode.KILLED}
 
 
 class Safety:
@@ -61,10 +56,12 @@ class Safety:
         text = f"{command.action.value} {command.command_id} refused: {self.refusal}"
         self._log.put("safety_state", command.account, SafetyState(
             account=command.account, version=len(self.commands),
-            mode=SafetyMode.ACTIVE if self.refusal else _MODES[command.action.value],
+            mode=SafetyMode.ACTIVE if self.refusal else _MODES.get(command.action.value, SafetyMode.ACTIVE),
             reason=SafetyReason.OPERATOR_HALT, flatten=command.flatten,
             command_id="" if self.refusal else command.command_id,
             text=text if self.refusal else "", since_ts_ms=1,
+            hedge_pinned_until_ms=command.until_ts_ms if command.action.value == "pin_hedge" else None,
+            repay_forbidden_until_ms=command.until_ts_ms if command.action.value == "forbid_repay" else None,
         ), f"safety:{command.account}:{len(self.commands)}.0")
 
     def close(self) -> None:
@@ -90,6 +87,30 @@ def test_halt_is_signed_and_takes_effect(cli: Cli, safety: Safety) -> None:
     (command,) = safety.commands
     assert verify(command, KEY)
     assert (command.account, command.flatten) == ("main", False)
+
+
+@pytest.mark.parametrize(("argv", "action", "hours"), [
+    (["reduce"], "reduce", None), (["pin", "--hours", "8"], "pin_hedge", 8), (["pin", "--hours", "0"], "pin_hedge", None),
+    (["no-repay"], "forbid_repay", 2), (["alive"], "alive", None),
+])
+def test_pins_and_heartbeats_say_until_when(
+    cli: Cli, safety: Safety, argv: list[str], action: str, hours: int | None
+) -> None:
+    """Signed like the rest; the end is counted from now, and what holds is shown."""
+    said = cli("operator", *argv)
+    assert said.code == 0, said.err
+    (command,) = safety.commands
+    assert verify(command, KEY)
+    assert command.action.value == action
+    until = command.until_ts_ms
+    assert (None if until is None else until - command.issued_ts_ms) == (hours and hours * 3_600_000)
+    assert ("until" in said.out) is (until is not None)
+
+
+def test_one_word_can_bind_every_account(cli: Cli, safety: Safety) -> None:
+    """`--account all` addresses the house, for a kill after each account's preview."""
+    assert "every account is HALTED" in cli("operator", "halt", "--account", "all").out
+    assert safety.commands[0].account == "*"
 
 
 def test_every_command_has_an_id_of_its_own(cli: Cli, safety: Safety) -> None:
@@ -234,3 +255,26 @@ def test_preview_reads_the_position(log: Log) -> None:
     seen = kill_preview.read(log.bus, Policy(account="main", version=1), "main")
     assert seen.short == D("0.25")
     assert seen.risk is None
+
+
+def test_status_says_what_an_account_may_do_and_why(cli: Cli, log: Log) -> None:
+    """ACTIVE ends with 0; halted for an order that is not ours ends with 1, its words and what to do."""
+    log.put("risk_state", "main", risk(), "risk-engine:main:1.0")
+    assert cli("operator", "status").code == 1, "nobody has said yet that it is active"
+    word = SafetyState(
+        account="main", version=1, mode=SafetyMode.ACTIVE, reason=SafetyReason.STARTED,
+        flatten=False, command_id="", text="", since_ts_ms=1,
+    )
+    log.put("safety_state", "main", word, "safety:main:1.0")
+    said = cli("operator", "status")
+    assert said.code == 0
+    assert "main is ACTIVE" in said.out and "LTV 72.0 %, CAUTION, inputs FRESH" in said.out
+    halted = msgspec.structs.replace(
+        word, version=2, mode=SafetyMode.HALTED, reason=SafetyReason.UNEXPLAINED_ORDER,
+        text="ALARM an order with our prefix, but unknown",
+    )
+    log.put("safety_state", "main", halted, "safety:main:2.0")
+    said = cli("operator", "status", "--account", "main")
+    assert said.code == 1
+    assert "main is HALTED" in said.out and "an order at the exchange is not ours" in said.out
+    assert "ALARM an order with our prefix" in said.out and "operator resume" in said.out

@@ -8,6 +8,7 @@ from decimal import Decimal as D
 from typing import Any
 
 from hedgelock.simulator.deeds import Deed
+from hedgelock.simulator.incidents import Incident
 from hedgelock.simulator.keys import KeyTerms
 from hedgelock.simulator.scenarios import SCENARIOS, AccountSetup, RatioTier, Scenario, flat_ratio
 from hedgelock.simulator.state import Event
@@ -186,6 +187,11 @@ def _no_convert_repay(world: World) -> dict[str, Any]:
     return {"coin": "BTC", "amount": "0.001"}
 
 
+def _status(world: World) -> dict[str, Any]:
+    world.venue.exchange.conditions.incidents.append(Incident("t06", world.now_ms, 0))
+    return {}
+
+
 ASKS: dict[tuple[str, str], Ask] = {
     ("GET", "market/kline"): _fixed(**CANDLES),
     ("GET", "market/mark-price-kline"): _fixed(**CANDLES),
@@ -203,6 +209,14 @@ ASKS: dict[tuple[str, str], Ask] = {
     ("GET", "market/historical-volatility"): _fixed(category="option", period="30"),
     ("GET", "market/insurance"): _fixed(),
     ("GET", "market/delivery-price"): _fixed(category="option"),
+    ("GET", "system/status"): _status,
+    ("GET", "asset/delivery-record"): _fixed(category="option"),
+    ("GET", "asset/withdraw/query-record"): _fixed(),
+    ("POST", "position/add-margin"): _fixed(**LINEAR, margin="10"),
+    ("POST", "position/set-auto-add-margin"): _fixed(**LINEAR, autoAddMargin=1),
+    ("POST", "position/switch-isolated"): _fixed(**LINEAR, tradeMode=1),
+    ("POST", "position/set-risk-limit"): _fixed(**LINEAR, riskId=2),
+    ("POST", "position/set-tpsl-mode"): _fixed(**LINEAR, tpSlMode="Full"),
     ("GET", "account/wallet-balance"): _fixed(accountType="UNIFIED"),
     ("GET", "account/info"): _fixed(),
     ("GET", "account/instruments-info"): _fixed(**SPOT),

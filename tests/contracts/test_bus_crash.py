@@ -71,6 +71,7 @@ def test_memory_survives_a_crash_at_every_call() -> None:
     assert died_at == CALLS
 
 
+@pytest.mark.no_cover
 @pytest.mark.kafka
 @pytest.mark.slow
 def test_kafka_survives_a_crash_at_every_kind_of_call(kafka_bootstrap: str) -> None:

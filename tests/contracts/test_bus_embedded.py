@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from bus_logs import collect, deadline, fact, first_batch, settle, step, until, values
 
-from hedgelock.bus.embedded import MEMORY, EmbeddedBus, Retention
+from hedgelock.bus.embedded import EmbeddedBus, Retention
 from hedgelock.bus.embedded_hub import (
     PENDING_MAX,
     TAIL_RECORDS,
@@ -555,22 +555,6 @@ def test_many_publishers_and_commits_at_once_lose_nothing(path: Path) -> None:
     bus.close()
 
 
-def test_a_log_in_memory_is_the_same_without_a_file() -> None:
-    bus = EmbeddedBus(MEMORY, clock=SetClock(), upkeep=False)
-    session = session_of(bus)
-    publisher = bus.publisher("test")
-    publisher.publish([fact("a", 1), fact("BTC", 2, "market_data")])
-    batch = first_batch(session)
-    assert (values(batch.rows), values(batch.records)) == (["2"], ["1"])
-    session.commit([step("a", "s", fact("a", 3, "risk_state"), durable=True)],
-                   {("account_raw", partition_of("a")): 1})
-    assert values(bus.read("risk_state")) == ["3"]
-    assert session.restore(partition_of("a")) == {"a": b"s"}
-    bus.sweep()
-    bus.checkpoint()
-    bus.close()
-
-
 # ---------------------------------------------------------------- upkeep
 
 
@@ -656,6 +640,7 @@ def test_the_upkeep_thread_works_by_itself(path: Path) -> None:
     bus.close()
 
 
+@pytest.mark.no_cover
 def test_opening_does_not_read_the_log(path: Path) -> None:
     bus = opened(path)
     publisher = bus.publisher("test")

@@ -220,6 +220,25 @@ def test_pybit_lives_with_the_loan(http, simulator):
     assert all(total == 0 for total in exchange.ledger.totals().values())
 
 
+def test_pybit_is_refused_what_its_account_has_not(http):
+    """Isolated margin's own calls and those of the account before unification, each by its code."""
+    btc = {"category": "linear", "symbol": "BTCUSDT"}
+    assert code(http.add_or_reduce_margin, **btc, margin="10") == 110015
+    assert code(http.set_auto_add_margin, **btc, autoAddMargin=1) == 110015
+    assert code(http.confirm_new_risk_limit, **btc) == 10001
+    assert code(http.switch_margin_mode, **btc, tradeMode=1, buyLeverage="5") == 100028
+    assert code(http.set_risk_limit, **btc, riskId=2) == 100028
+    assert code(http.set_tp_sl_mode, **btc, tpSlMode="Full") == 100028
+    settings = http.get_user_setting_config()["result"]
+    assert settings == {"lpaSpot": False, "lpaPerp": False, "deltaEnable": False}
+    http.set_limit_price_action(category="linear", modifyEnable=False)
+    assert http.get_user_setting_config()["result"]["lpaPerp"] is True
+    assert http.get_system_status()["result"]["list"] == []
+    coins = http.get_transferable_coin(fromAccountType="FUND", toAccountType="UNIFIED")
+    assert {"BTC", "USDT"} <= set(coins["result"]["list"])
+    assert code(http.get_master_deposit_address, coin="DOGE") == 10001
+
+
 @asynccontextmanager
 async def exchange(market):
     server = await serve(market, port=0, limits_factor=1000)

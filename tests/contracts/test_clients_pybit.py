@@ -2,17 +2,15 @@
 
 import copy
 import queue
-import socket
-import subprocess
 import sys
 import time
-import urllib.request
 import uuid
 
 import pybit._websocket_trading as trading_module
 import pybit.unified_trading as unified
 import pytest
 from pybit.exceptions import InvalidRequestError
+from served import served
 
 pytestmark = pytest.mark.clients
 KEYS = {"api_key": "hedgelock-sim", "api_secret": "hedgelock-sim"}
@@ -23,21 +21,8 @@ LAUNCH = "from hedgelock.simulator.server import run; run('calm', port={port}, l
 @pytest.fixture(scope="module")
 def port():
     """A simulator in a process of its own."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        number = probe.getsockname()[1]
-    command = [sys.executable, "-c", LAUNCH.format(port=number)]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
-        deadline = time.monotonic() + 15
-        while True:
-            try:
-                with urllib.request.urlopen(f"http://127.0.0.1:{number}/healthz", timeout=1):
-                    break
-            except OSError:
-                assert time.monotonic() < deadline, "the simulator did not start"
+    with served(lambda number: [sys.executable, "-c", LAUNCH.format(port=number)]) as number:
         yield number
-        process.terminate()
-        assert process.wait(10) == 0
 
 
 @pytest.fixture

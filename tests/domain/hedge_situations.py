@@ -13,7 +13,7 @@ from hedgelock.domain.inflight import Exposure
 from hedgelock.domain.policy import ExecutionPolicy, HedgePolicy
 from hedgelock.domain.risk import Confidence, RiskState
 from hedgelock.domain.safety import SafetyMode
-from hedgelock.domain.situation import Balances, Situation
+from hedgelock.domain.situation import Balances, HedgeReason, Situation
 
 SPOT_FEE_INSTRUMENT = "spot:BTCUSDT"
 
@@ -53,6 +53,7 @@ def situation(
         ),
         "is_settled": True, "has_treasury": False, "has_spot_order": False,
         "has_hedge_order": False, "reopen_qty": D(0), "realising": D(0), "has_realised": False, "may_order": True, "may_move": True,
+        "is_hedge_pinned": False, "is_repay_forbidden": False,
     }
     return Situation(**(fields | changes))
 
@@ -78,7 +79,7 @@ def situations(draw: st.DrawFn) -> Situation:
         collateral=draw(amounts("0.2", "1.2")),
         exposure=Exposure(short, short, high, low),
         confidence=draw(st.sampled_from([Confidence.FRESH, Confidence.FRESH, Confidence.STALE])),
-        mode=draw(st.sampled_from([SafetyMode.ACTIVE, SafetyMode.ACTIVE, SafetyMode.HALTED])),
+        mode=draw(st.sampled_from([SafetyMode.ACTIVE, SafetyMode.ACTIVE, SafetyMode.REDUCING, SafetyMode.HALTED])),
         risk_state=draw(st.sampled_from(list(RiskState))),
         multiplier=draw(st.none() | amounts("0", "1")),
         hedge=draw(st.sampled_from([policy().hedge, LADDER])),
@@ -88,6 +89,9 @@ def situations(draw: st.DrawFn) -> Situation:
         has_realised=draw(st.booleans()),
         has_hedge_order=high != low, may_order=draw(st.sampled_from([True, True, False])),
         may_move=draw(st.sampled_from([True, True, False])),
+        is_hedge_pinned=draw(st.sampled_from([False, False, True])),
+        is_repay_forbidden=draw(st.sampled_from([False, False, True])),
+        sale_guard=draw(st.sampled_from([None, None, HedgeReason.SETTLEMENT_NEAR])),
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict, deque
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -323,4 +324,4 @@ ExecutorMachine.TestCase.settings = settings(
     max_examples=120, stateful_step_count=40, deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )
-TestExecutor = ExecutorMachine.TestCase
+TestExecutor = pytest.mark.no_cover(ExecutorMachine.TestCase)

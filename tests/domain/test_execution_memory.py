@@ -9,6 +9,7 @@ import pytest
 
 from domain.execution_world import (
     LOG,
+    PERP,
     T0,
     D,
     Desk,
@@ -26,6 +27,7 @@ from domain.execution_world import (
     treasury,
 )
 from hedgelock.domain import execution, execution_memory
+from hedgelock.domain.account import Position, PositionChanged
 from hedgelock.domain.execution import ExecutionMemory, SendOrder
 from hedgelock.domain.message import Message, Restored, Tick
 from hedgelock.domain.order import OrderConfirmation, OrderStatus, is_alarm
@@ -47,6 +49,11 @@ def filled(market: Market, number: int, **changes: Any) -> None:
     ))
 
 
+def kept_of(desk: Desk) -> list[str]:
+    """Intents whose whole story the memory holds, filed or not."""
+    return [*desk.memory.orders, *(entry.intent_id for entry in desk.memory.ended)]
+
+
 def test_terminal_intents_are_dropped_but_not_forgotten() -> None:
     """The state stays small, and an intent that was dropped is never executed again."""
     market = Market()
@@ -56,8 +63,8 @@ def test_terminal_intents_are_dropped_but_not_forgotten() -> None:
     for number in range(1, 60):
         filled(market, number)
         market.now_ms += 10_000
-    assert len(market.memory.orders) <= execution_memory.ENDED_MAX
-    assert first.intent_id not in market.memory.orders
+    assert len(kept_of(market)) <= execution_memory.ENDED_MAX
+    assert first.intent_id not in kept_of(market)
     said = len(market.said)
     market.run(first)
     assert len(market.said) == said
@@ -70,10 +77,10 @@ def test_a_burst_is_kept_within_a_hard_bound() -> None:
     market.tables.policies = policy(orders_per_minute_max=10_000)
     for number in range(100):
         filled(market, number)
-    assert len(market.memory.orders) == execution_memory.ENDED_MAX
+    assert len(kept_of(market)) == execution_memory.ENDED_MAX
     market.now_ms += execution_memory.ENDED_KEPT_MAX_MS
     market.run(Tick(now_ms=market.now_ms))
-    assert market.memory.orders == {}
+    assert kept_of(market) == []
 
 
 def test_treasury_actions_are_dropped_alike() -> None:
@@ -147,13 +154,83 @@ def test_too_many_at_once_are_refused() -> None:
     assert desk.action(100 + most).text == "too_many_open"
 
 
+# ---------------------------------------------------------------- what is over, filed
+
+
+def shown(seq: int) -> PositionChanged:
+    """The venue's word of a position that holds every fill up to `seq`."""
+    position = Position(
+        instrument=PERP, position_qty=D("-0.4"), entry_price=D(60_000), upl=D(0),
+        liquidation_price=None, leverage=None, status="Normal", adl_rank=0, seq=seq,
+    )
+    return PositionChanged(account="main", position=position, ts_event_ms=T0, ts_seen_ms=T0 + 40)
+
+
+def ended_sale() -> tuple[Desk, SendOrder]:
+    """A sale of 1 BTC of which .4 was filled before it was cancelled."""
+    desk = Desk()
+    desk.feed(shown(6))
+    (sent,) = [e for e in desk.feed(place()) if isinstance(e, SendOrder)]
+    desk.feed(fill(sent, "x1", "0.4", seq=7), row(sent, OrderStatus.CANCELLED, "0.4"))
+    desk.now_ms += 6_000
+    desk.feed(Tick(now_ms=desk.now_ms))
+    return desk, sent
+
+
+def filed_sale() -> tuple[Desk, SendOrder]:
+    """The same, seen in the position."""
+    desk, sent = ended_sale()
+    desk.feed(shown(7))
+    return desk, sent
+
+
+def test_an_intent_that_is_over_and_seen_is_filed() -> None:
+    """It costs no step any more, and its id stays known: delivered again, it is not executed."""
+    desk, _ = filed_sale()
+    assert desk.memory.orders == {}
+    assert [entry.intent_id for entry in desk.memory.ended] == [place().intent_id]
+    assert desk.feed(place()) == []
+    assert desk.memory.orders == {}
+
+
+def test_a_fill_that_the_position_does_not_show_keeps_its_intent() -> None:
+    """Until then it counts for how short the account is."""
+    desk, _ = ended_sale()
+    desk.tick(1)
+    assert (list(desk.memory.orders), desk.memory.ended) == ([place().intent_id], ())
+
+
+def test_a_late_fill_of_a_filed_intent_is_booked_and_told() -> None:
+    """The whole intent comes back: its next confirmation holds every fill."""
+    desk, sent = filed_sale()
+    before = desk.order()
+    desk.feed(fill(sent, "x2", "0.1", seq=8))
+    after = desk.order()
+    assert (after.revision, after.filled_qty) == (before.revision + 1, D("0.5"))
+    assert [f.exec_id for f in after.fills] == ["x1", "x2"]
+    assert (list(desk.memory.orders), desk.memory.ended) == ([place().intent_id], ())
+
+
+@pytest.mark.parametrize("news", ["fill", "row"])
+def test_old_news_of_a_filed_intent_changes_nothing(news: str) -> None:
+    """A repeated execution or row leaves it filed where it was, and tells nobody."""
+    desk, sent = filed_sale()
+    before, said = desk.memory, len(desk.said)
+    desk.feed(fill(sent, "x1", "0.4", seq=7) if news == "fill" else row(sent, OrderStatus.CANCELLED, "0.4"))
+    assert through_json(desk.memory) == before
+    assert len(desk.said) == said
+
+
 # ---------------------------------------------------------------- freezing
 
 RESUMED: list[tuple[str, dict[str, Any], bool]] = [
     ("resumed after the freeze", {}, True),
     ("the word it knew already", {"version": 1}, False),
-    ("said before the freeze", {"since_ts_ms": T0 - 1}, False),
-    ("not by a person", {"reason": SafetyReason.STARTED}, False),
+    ("a breaker holds since", {"mode": SafetyMode.REDUCING, "reason": SafetyReason.BREAKER}, True),
+    ("resumed before, said again since", {"version": 3, "resumed_version": 1}, False),
+    ("said before the freeze", {"resumed_ts_ms": T0 - 1}, False),
+    ("not by a person", {"resumed_version": None, "resumed_ts_ms": None}, False),
+    ("the house's word", {"account": "*"}, False),
     ("halted", {"mode": SafetyMode.HALTED, "reason": SafetyReason.OPERATOR_HALT}, False),
 ]
 
@@ -166,8 +243,10 @@ def test_only_a_person_after_the_freeze_lifts_it(
     desk = Desk()
     desk.feed(FREEZE)
     assert "hedge_trades" in desk.memory.frozen
+    version = changes.get("version", 2)
     fields: dict[str, Any] = {
-        "version": 2, "reason": SafetyReason.OPERATOR_RESUME, "since_ts_ms": T0 + 1, **changes
+        "version": version, "reason": SafetyReason.OPERATOR_RESUME, "since_ts_ms": T0 + 1,
+        "resumed_version": version, "resumed_ts_ms": T0 + 1, **changes
     }
     desk.tables.safeties = safety(**fields)
     desk.feed(desk.tables.safeties)

@@ -265,6 +265,7 @@ def test_without_a_rate_there_is_nothing_to_say():
         assert result.state == initial(LINEAR) and result.outputs == ()
 
 
+@pytest.mark.no_cover
 @given(st.lists(structs(FundingRate, instrument=LINEAR), max_size=6), structs(FundingPolicy))
 def test_any_rates_and_any_policy_fold_without_error(rates, bands):
     """Absurd rates and senseless policies give a context that encodes, and repeats give nothing."""

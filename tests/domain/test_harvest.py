@@ -11,7 +11,7 @@ from hedge_world import D, instrument
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from hedgelock.domain.harvest import Claim, Plan, claim, plan
+from hedgelock.domain.harvest import Claim, Plan, at_once, claim, plan
 from hedgelock.domain.headroom import Headroom
 from hedgelock.domain.inflight import Purpose
 from hedgelock.domain.instrument import MarginTier
@@ -271,7 +271,7 @@ def test_what_the_venue_releases_is_paid_when_nothing_can_be_realised() -> None:
     assert the_money(s).amount == D(1000) - D("4.2")
 
 
-def test_urgently_what_is_there_is_paid_at_once() -> None:
+def test_urgently_what_is_there_is_paidat_once() -> None:
     """From .80 on nothing waits for slices or for the short to shrink."""
     s = situation("40000", debt="33000", short="0.5", entry="50000", equity="6000", cash="1000")
     action = the_money(s)
@@ -341,6 +341,32 @@ def test_no_refill_without_need_or_leave(changes: dict[str, Any], reason: str | 
     assert (done.reason.value if done.reason else None) == reason
 
 
+def test_slices_bring_what_was_meant_and_no_fourth_order_pair() -> None:
+    """Three slices of .05 of a short of .4, each averaged down by an eighth: q · gain · 2.640625."""
+    seen = situation("48000", short=D("0.4"), entry="56000", equity="9000")
+    gain = D(8_000) - 2 * D(48_000) * seen.instrument.taker_fee
+    assert at_once(seen) == D("0.05") * gain * D("2.640625")
+    small = situation("48000", short=D("0.04"), entry="56000")
+    assert at_once(small) == D("0.05") * gain
+    assert at_once(situation("48000", short=D(0))) == 0
+
+
+def test_a_crumb_of_a_realisation_is_left_to_the_next() -> None:
+    """Less than a fifth of a slice is not worth two orders."""
+    for rest, goes_on in (("79", False), ("90", True)):
+        seen = situation("48000", short=D("0.4"), entry="56000", equity="9000", realising=D(rest),
+                         is_settled=False)
+        done = money(seen)
+        assert bool(done.actions) is goes_on, rest
+
+
+def test_a_forbidden_repayment_waits_until_ltv_is_urgent() -> None:
+    """Below `urgent_at` nothing is claimed; at it the loan is repaid whatever was pinned."""
+    assert not money(situation("48000", is_repay_forbidden=True)).actions
+    action = the_money(situation("45500", equity="9000", is_repay_forbidden=True))
+    assert action.kind_of is TreasuryKind.REPAY
+
+
 # ------------------------------------------------------------ properties
 
 
@@ -375,6 +401,7 @@ def test_money_conserves_n_and_never_overdraws(s: Situation, is_lowering: bool) 
         assert debt - fund - equity == before
 
 
+@pytest.mark.no_cover
 @given(situations(), st.booleans())
 def test_no_money_moves_unsettled_or_twice(s: Situation, is_lowering: bool) -> None:
     """No loan action or transfer is decided while something is under way."""

@@ -557,6 +557,48 @@ def test_halted_repays_but_does_not_borrow() -> None:
         assert sum(isinstance(m, TreasuryAction) for m in acts(done)) == expected
 
 
+def test_reducing_lets_protection_go_on_and_discretionary_size_only_shrink() -> None:
+    """REDUCING: no cancel, hedge and refill as ever; the ladder's own size is lowered, never raised."""
+    made = world("54600")
+    made.tables.safety_row = safety(SafetyMode.REDUCING)
+    assert only_order(made.step(made.assessment())).protective
+    made = world("60000", cash=D(3_000), debt=D(30_000))
+    made.tables.safety_row = safety(SafetyMode.REDUCING)
+    (action,) = acts(made.step(made.assessment()))
+    assert action.kind_of is TreasuryKind.BORROW
+    made = ladder_world("55000")
+    made.tables.safety_row = safety(SafetyMode.REDUCING)
+    assert not acts(made.step(made.assessment()))
+    made = short(ladder_world("55000"), "0.1", "55000")
+    assert made.tables.funding_row is not None
+    made.tables.funding_row = replace(made.tables.funding_row, multiplier_short=D(0))
+    made.tables.safety_row = safety(SafetyMode.REDUCING)
+    order = only_order(made.step(made.assessment()))
+    assert (order.side, order.qty, order.reduce_only) == (Side.BUY, D("0.1"), True)
+
+
+def test_a_pinned_hedge_is_left_alone_but_for_the_hard_cliffs() -> None:
+    """Neither raised nor lowered until its time; margin and an urgent LTV are obeyed, and time ends it."""
+    def pinned(made: World) -> World:
+        word = safety(SafetyMode.ACTIVE)
+        until = made.now_ms + 60_000
+        made.tables.safety_row = replace(word, hedge_pinned_until_ms=until)
+        return made
+
+    made = pinned(world("54600"))
+    assert not acts(made.step(made.assessment()))
+    assert made.memory.reason is not None
+    assert made.memory.reason.value == "pinned"
+    made.now_ms += 60_000
+    done = [m for fact in made.facts() for m in acts(made.step(fact))]
+    assert [m.side for m in done] == [Side.SELL]
+    made = pinned(short(world("60000", cash=D(500), coins=D(0)), "0.9", "60000"))
+    lowered = next(m for m in acts(made.step(made.assessment())) if isinstance(m, PlaceOrder))
+    assert (lowered.side, lowered.reason) == (Side.BUY, "margin_lowered")
+    made = pinned(world("45500", cash=D(9_000)))
+    assert any(isinstance(m, PlaceOrder) for m in acts(made.step(made.assessment())))
+
+
 def test_a_kill_cancels_and_then_does_nothing_at_all() -> None:
     """KILLED without flatten: no order, no money, not even a protective one."""
     made = short(world("46000"), "0.2", "50000")

@@ -6,6 +6,7 @@ from decimal import Decimal
 from typing import Any
 
 import msgspec
+import pytest
 from hedge_situations import situations
 from hedge_world import ACCOUNT, PERP, SPOT, D, TableRows, World, policy
 from hypothesis import HealthCheck, given, settings
@@ -215,6 +216,7 @@ KINDS: tuple[Any, ...] = (
 )
 
 
+@pytest.mark.no_cover
 @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     st.lists(st.one_of([structs(kind) for kind in KINDS]), min_size=1, max_size=8),

@@ -55,6 +55,7 @@ def test_basis_is_mark_minus_index():
     assert basis(tick("100", mark="101")) == 1
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
 def test_every_message_survives_the_wire(kind):
     """encode → decode gives the same message, for every kind that is ever encoded."""

@@ -42,6 +42,7 @@ def context(**changes: Any) -> Context:
     return Context(**{**fields, **changes})
 
 
+REDUCING = safety(SafetyMode.REDUCING)
 HALTED = safety(SafetyMode.HALTED)
 KILLED = safety(SafetyMode.KILLED)
 MOST = ExecutionPolicy().orders_per_minute_max
@@ -55,6 +56,9 @@ CASES: list[tuple[str, dict[str, Any], dict[str, Any], Refusal | None]] = [
     ("decided in the future", {"decided_ts_ms": T0 + 5_001}, {}, Refusal.FROM_THE_FUTURE),
     ("no word of safety, protective", {}, {"safety": None}, None),
     ("no word of safety", {"protective": False}, {"safety": None}, Refusal.SAFETY_ABSENT),
+    ("reducing, protective", {}, {"safety": REDUCING}, None),
+    ("reducing", {"protective": False}, {"safety": REDUCING}, Refusal.REDUCING),
+    ("reducing, reduce-only", {"protective": False, "reduce_only": True}, {"safety": REDUCING}, None),
     ("halted, protective", {}, {"safety": HALTED}, None),
     ("halted", {"protective": False}, {"safety": HALTED}, Refusal.HALTED),
     ("halted, reducing", {"protective": False, "reduce_only": True}, {"safety": HALTED},
@@ -227,6 +231,7 @@ ACTIONS: list[tuple[str, TreasuryKind, dict[str, Any], dict[str, Any], Refusal |
     ("halted top-up", K.TRANSFER_TO_UNIFIED, {"transfer_amount": D(0)}, {"safety": HALTED}, None),
     ("halted drain", K.TRANSFER_TO_FUND, {"transfer_amount": D(0)}, {"safety": HALTED},
      Refusal.HALTED),
+    ("reducing borrow", K.BORROW, {}, {"safety": REDUCING}, None),
     ("halted borrow", K.BORROW, {}, {"safety": HALTED}, Refusal.HALTED),
     ("unknown safety, repay", K.REPAY, {}, {"safety": None}, None),
     ("unknown safety, borrow", K.BORROW, {}, {"safety": None}, Refusal.SAFETY_ABSENT),
@@ -280,19 +285,19 @@ def loan(kind: TreasuryKind) -> SendLoanAction:
 QUERY = QueryOrder(account="main", client_order_id="hl1", instrument="x", since_ts_ms=0)
 CANCEL = CancelOrder(account="main", client_order_id="hl1", instrument="x")
 LEAVING: list[tuple[Any, str]] = [
-    # effect                              refused when: none, active, halted, killed, flatten
-    (order(), "safety_absent - halted killed killed"),
-    (order(protective=True), "- - - killed killed"),
-    (order(reduce_only=True), "safety_absent - halted killed -"),
-    (loan(K.REPAY), "- - - killed killed"),
-    (loan(K.BORROW), "safety_absent - halted killed killed"),
-    (transfer(Pocket.UNIFIED), "- - - killed killed"),
-    (transfer(Pocket.FUND), "safety_absent - halted killed killed"),
-    (transfer(Pocket.FUND, protective=True), "- - - killed killed"),
-    (QUERY, "- - - - -"),
-    (CANCEL, "- - - - -"),
+    # effect                              refused when: none, active, reducing, halted, killed, flatten
+    (order(), "safety_absent - reducing halted killed killed"),
+    (order(protective=True), "- - - - killed killed"),
+    (order(reduce_only=True), "safety_absent - - halted killed -"),
+    (loan(K.REPAY), "- - - - killed killed"),
+    (loan(K.BORROW), "safety_absent - - halted killed killed"),
+    (transfer(Pocket.UNIFIED), "- - - - killed killed"),
+    (transfer(Pocket.FUND), "safety_absent - - halted killed killed"),
+    (transfer(Pocket.FUND, protective=True), "- - - - killed killed"),
+    (QUERY, "- - - - - -"),
+    (CANCEL, "- - - - - -"),
 ]
-WORDS: tuple[SafetyState | None, ...] = (None, safety(), HALTED, KILLED, FLATTEN)
+WORDS: tuple[SafetyState | None, ...] = (None, safety(), REDUCING, HALTED, KILLED, FLATTEN)
 
 
 @pytest.mark.parametrize(("effect", "expected"), LEAVING)

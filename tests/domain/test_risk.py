@@ -276,6 +276,7 @@ def test_the_figures_of_the_demo_account_by_hand():
     assert got.margin_ratio_rise == 30_000 * m / (D(6_000) - 6_000 + D("0.095") * 75_000)
     assert got.margin_ratio_fall == 18_000 * m / (D(6_000) + 6_000 + D("0.095") * 45_000)
     assert got.net_delta == 1 + D("0.1") - D("0.4")
+    assert got.equity_value == 60_000 - 36_600 + 6_000 + 6_000 + 500
     assert (got.mark_price, got.index_price, got.funding_apr) == (60_000, 60_000, D("0.1095"))
     assert (got.policy_version, got.assessed_ts_ms, got.market_ts_event_ms) == (1, T0, T0)
 

@@ -6,6 +6,7 @@ import itertools
 from decimal import Decimal as D
 
 import msgspec
+import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from strategies import (
@@ -162,6 +163,7 @@ ROWS = st.one_of(
 )
 
 
+@pytest.mark.no_cover
 @settings(max_examples=60)
 @given(st.lists(FACTS, max_size=8), st.lists(ROWS, max_size=8), st.integers(-200_000, 200_000))
 def test_anything_that_decodes_folds(read, odd_rows, at):

@@ -17,6 +17,8 @@ from hedgelock.exchanges.address import (
     LIMIT,
     READS_LIMIT,
     SHARE,
+    SOCKET_LIMIT,
+    SOCKET_SHARE,
     STAND_OFF_MS,
     WINDOW_MS,
     Address,
@@ -154,6 +156,30 @@ def test_a_clock_set_back_does_not_prolong_a_stand_off(tmp_path: Path) -> None:
     clock.set_by_ms = -86_400_000
     late = Address(URL, clock, SharedBook(tmp_path))
     assert late.stand_off_ms() == STAND_OFF_MS
+
+
+@pytest.mark.parametrize("is_shared", [False, True])
+def test_trade_sockets_have_room_of_their_own(tmp_path: Path, is_shared: bool) -> None:
+    """Below the 3,000 a second and address; REST's window, its end and its stand-off are another's."""
+    clock = Hands()
+    users = [Address(URL, clock, SharedBook(tmp_path)) for _ in range(2)] if is_shared else [
+        Address(URL, clock)]
+    taken(users[0], is_urgent=True)
+    users[0].ban()
+    room = sum(next(n for n in range(4_000) if user.take_socket()) for user in users)
+    assert SOCKET_LIMIT - 2 * LEASE < room <= SOCKET_LIMIT < 3_000
+    clock.ms += WINDOW_MS + 1_001 if is_shared else 1_000
+    assert users[0].take_socket() == 0
+
+
+def test_a_trade_socket_without_a_book_has_a_share(tmp_path: Path) -> None:
+    """A folder that cannot be written: a fixed part of the 3,000, one second at a time."""
+    (tmp_path / "file").write_text("")
+    clock = Hands()
+    address = Address(URL, clock, SharedBook(tmp_path / "file" / "below"))
+    assert next(n for n in range(4_000) if address.take_socket()) == SOCKET_SHARE
+    clock.ms += 1_000
+    assert address.take_socket() == 0
 
 
 async def test_nothing_leaves_for_any_account_after_a_403(tmp_path: Path) -> None:

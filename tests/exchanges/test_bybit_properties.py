@@ -77,6 +77,7 @@ def numbers(value: Any) -> list[Decimal]:
     return []
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("kind", PARSERS)
 @given(data=st.data())
 @settings(max_examples=150, deadline=None)

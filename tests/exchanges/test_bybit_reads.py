@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from exchanges.bybit_samples import COIN, POSITION
+from exchanges.bybit_samples import COIN, POSITION, SNAPSHOT
 from exchanges.bybit_stub import FAST, Make, Stub, envelope
+from hedgelock.clock import SystemClock
 from hedgelock.errors import VenueError, VenueRefused
 from hedgelock.exchanges.bybit import CAPABILITIES, BybitSettings
 
@@ -149,3 +150,41 @@ async def test_a_ledger_line_that_does_not_close_is_told_and_kept(stub: Stub, ma
     assert [x.line_id for x in lines] == ["1", "2"]
     assert bad[0] == ("account_ledger", "1: off by -1")
     assert len(bad) == 2
+
+
+TICKERS = "/v5/market/tickers"
+
+
+async def test_prices_by_rest_are_those_of_the_stream(stub: Stub, make: Make) -> None:
+    """One instrument's row: mark, index, book and funding, dated by the request, unsigned and counted."""
+    stub.answer(TICKERS, {"category": "linear", "list": [{**SNAPSHOT, "symbol": "ETHUSDT"}, SNAPSHOT]})
+    tick, rate = await make(stub.port).read_prices("linear:BTCUSDT", ts_seen_ms=5)
+    assert (tick.mark_price, tick.index_price, tick.bid_price) == (
+        Decimal("60000.5"), Decimal(60001), Decimal("59999.9"))
+    assert rate is not None
+    assert (rate.funding_rate, rate.funding_interval_h) == (Decimal("0.0001"), 8)
+    assert (tick.ts_seen_ms, rate.ts_seen_ms) == (5, 5)
+    assert abs(tick.ts_event_ms - SystemClock().now_ms()) < 5_000
+    ((_, path, _, headers),) = [r for r in stub.requests if r[1].startswith(TICKERS)]
+    assert path == f"{TICKERS}?category=linear&symbol=BTCUSDT"
+    assert not [name for name in headers if name.upper().startswith("X-BAPI")]
+
+
+async def test_a_spot_price_by_rest_has_its_index_for_a_mark(stub: Stub, make: Make) -> None:
+    """Spot has no funding and no mark; a row of another symbol is no price."""
+    spot = {"symbol": "BTCUSDT", "lastPrice": "7", "usdIndexPrice": "8", "bid1Price": "6"}
+    stub.answer(TICKERS, {"category": "spot", "list": [spot]})
+    tick, rate = await make(stub.port).read_prices("spot:BTCUSDT", ts_seen_ms=5)
+    assert (tick.mark_price, tick.index_price, rate) == (8, 8, None)
+    with pytest.raises(VenueRefused, match="quotes no"):
+        await make(stub.port).read_prices("spot:ETHUSDT", ts_seen_ms=5)
+
+
+@pytest.mark.parametrize("gone", ["markPrice", "indexPrice", "fundingRate", "nextFundingTime"])
+async def test_half_a_price_is_none(stub: Stub, make: Make, gone: str) -> None:
+    """A field that is missing or "" is told and never becomes 0."""
+    for row in ({k: v for k, v in SNAPSHOT.items() if k != gone}, {**SNAPSHOT, gone: ""}):
+        stub.answer(TICKERS, {"category": "linear", "list": [row]})
+        with pytest.raises(VenueError) as caught:
+            await make(stub.port).read_prices("linear:BTCUSDT", ts_seen_ms=5)
+        assert caught.value.code == "bad-message"

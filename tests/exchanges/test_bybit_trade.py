@@ -15,10 +15,12 @@ from exchanges.test_bybit_effects import CANCEL, QUERY, SEND
 from hedgelock.clock import SystemClock
 from hedgelock.domain.effect import OrderAnswer, Outcome
 from hedgelock.errors import OutcomeUnknown, VenueBusy, VenueRefused
+from hedgelock.exchanges.address import Address, Guard
 from hedgelock.exchanges.bybit import BybitExchange
 from hedgelock.exchanges.bybit_dialect import BybitDialect
 from hedgelock.exchanges.bybit_trade import TradeChannel
 from hedgelock.exchanges.ccxt_venue import CcxtVenue
+from hedgelock.exchanges.pace import Paces
 from hedgelock.exchanges.transport import AiohttpTransport, TransportFailed
 
 PATH = "/v5/order/create"
@@ -77,7 +79,7 @@ def failing(code: int, **header: str) -> Reply:
 class Entry:
     """A channel that is logged in, reading its wire."""
 
-    def __init__(self, reply: Reply) -> None:
+    def __init__(self, reply: Reply, guard: Guard | None = None) -> None:
         self.limits: list[tuple[str, int, int, int]] = []
         self.bad: list[str] = []
         self.restarts = 0
@@ -85,7 +87,7 @@ class Entry:
         venue = CcxtVenue(
             "bybit", KEYS, base_url="http://127.0.0.1:9", dialect=BybitDialect(),
             transport=AiohttpTransport(), clock=clock,
-            on_limits=lambda *told: self.limits.append(told),
+            on_limits=lambda *told: self.limits.append(told), guard=guard,
         )
         self.channel = TradeChannel(
             "ws://unused", venue=venue, clock=clock, timeout_s=0.05,
@@ -148,6 +150,40 @@ async def test_a_busy_answer_says_when_to_come_back() -> None:
         with pytest.raises(VenueBusy) as caught:
             await entry.channel.call(PATH, {})
     assert caught.value.retry_at_ms == later_ms
+
+
+async def test_the_socket_and_rest_share_the_windows_of_a_key() -> None:
+    """Ten creations a second by both ways together: the next does not leave, and is not in doubt."""
+    clock = SystemClock()
+    address = Address("http://127.0.0.1:9", clock)
+    guard = Guard(address, Paces())
+    for _ in range(6):
+        assert guard.paces.take("POST", "order/create", clock.monotonic_ms()) == 0
+    async with Entry(failing(110007), guard) as entry:
+        for _ in range(4):
+            with pytest.raises(VenueRefused):
+                await entry.channel.call(PATH, {})
+        with pytest.raises(VenueBusy, match="no room for order/create") as told:
+            await entry.channel.call(PATH, {})
+        assert told.value.code == "paced"
+        with pytest.raises(VenueRefused):
+            await entry.channel.call("/v5/order/cancel", {})
+    assert [frame["op"] for frame in entry.wire.sent] == ["auth", *["order.create"] * 4, "order.cancel"]
+    assert guard.paces.take("POST", "order/create", clock.monotonic_ms()) > 0
+
+
+async def test_the_socket_counts_for_the_address_and_outlives_its_stand_off() -> None:
+    """Without room for the address nothing leaves; a 403 that shut REST out does not concern it."""
+    clock = SystemClock()
+    address = Address("http://127.0.0.1:9", clock)
+    address.ban()
+    async with Entry(accepted, Guard(address, Paces())) as entry:
+        await entry.channel.call(PATH, {})
+        while not address.take_socket():
+            pass
+        with pytest.raises(VenueBusy, match="no room"):
+            await entry.channel.call(PATH, {})
+    assert len(entry.wire.sent) == 2
 
 
 async def test_silence_leaves_doubt() -> None:

@@ -94,6 +94,7 @@ async def test_a_cursor_travels_as_it_was_signed(stub: Stub, transport: Any) -> 
     assert stub.requests[0][1] == "/v5/execution/list?category=linear&cursor=a%3A1%2Cb"
 
 
+@pytest.mark.no_cover
 def test_importing_one_venue_leaves_the_others_alone() -> None:
     """The lean import loads bybit only, and a later `import ccxt` still works in full."""
     code = (

@@ -23,7 +23,7 @@ from hedgelock.errors import BadMessage
 from hedgelock.ports import Bus, Outgoing
 from hedgelock.services.journal import replay
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(150)]
+pytestmark = [pytest.mark.slow, pytest.mark.no_cover, pytest.mark.timeout(150)]
 
 PRICE = Decimal(60_000)
 

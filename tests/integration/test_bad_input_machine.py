@@ -13,7 +13,7 @@ from trial import OURS, Trial, audited, trial
 
 from hedgelock.app import SERVICES
 
-pytestmark = [pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.no_cover, pytest.mark.timeout(120)]
 
 ENGINE = (sys.executable, "-m", "hedgelock.app")
 CONFIG_EXIT, REFUSED_EXIT = 2, 3

@@ -165,7 +165,7 @@ class Watch:
     def look(self) -> None:
         """One sample of everything; fails at once when a bound is passed."""
         now_ms = self.clock.now_ms()
-        seen = self.collector.stats.tick_seen_ms.get(INSTRUMENT, 0)
+        seen = self.collector.stats.prices.tick_seen_ms.get(INSTRUMENT, 0)
         if self._cut_ms and seen > self._cut_ms + TICK_GAP_MAX_MS / 20:
             self.down_max_ms = max(self.down_max_ms, seen - self._cut_ms)
             self._cut_ms = 0.0
@@ -239,7 +239,7 @@ async def test_the_collector_soaks(tmp_path: Path) -> None:
         running = asyncio.create_task(collector.run())
         try:
             async with simulator("calm", port, tmp_path):
-                await until("a first tick", lambda: INSTRUMENT in collector.stats.tick_seen_ms)
+                await until("a first tick", lambda: INSTRUMENT in collector.stats.prices.tick_seen_ms)
                 await until("first facts", lambda: set(FACTS) <= set(collector.stats.read_seen_ms))
                 tasks = len(asyncio.all_tasks())
                 await play(watch, running, relay, SOAK_S / 2, CUTS // 2)
@@ -278,4 +278,4 @@ async def report(
     assert slope <= MEMORY_SLOPE_MAX or growth <= MEMORY_FLAT_MB, f"memory grows {slope:.1f} MB/min"
     # Loops: account, clock, streams, reference, ledger; a read and a reconnect come and go.
     assert len(asyncio.all_tasks()) <= tasks + 8, "tasks pile up"
-    assert stats.tick_seen_ms.keys() >= {INSTRUMENT, "spot:BTCUSDT"}
+    assert stats.prices.tick_seen_ms.keys() >= {INSTRUMENT, "spot:BTCUSDT"}

@@ -10,7 +10,8 @@ from trial import OURS, Trial, ask, get, trial
 
 from hedgelock.cli.operate import make_command
 from hedgelock.config import load
-from hedgelock.domain.safety import OperatorAction, OperatorCommand, SafetyMode, SafetyState, sign
+from hedgelock.domain.command import OperatorAction, OperatorCommand, sign
+from hedgelock.domain.safety import SafetyMode, SafetyState
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 
@@ -132,7 +133,7 @@ def test_halt_resume_and_kill_are_obeyed(tmp_path: Path) -> None:
         run.start_script()
         run.await_that("caution", lambda: float(run.look().ours["ltv"]) > 0.67, 20)
         assert orders(run) == [], "a discretionary hedge while halted"
-        assert run.metric("safety", "safety_mode", account="main") == 1
+        assert run.metric("safety", "safety_mode", account="main") == 2
         resumed = run.command("operator", "resume")
         assert resumed.returncode == 0, resumed.stderr
         run.await_that("the hedge", lambda: position(run) > 0, 10)
@@ -147,5 +148,5 @@ def test_halt_resume_and_kill_are_obeyed(tmp_path: Path) -> None:
         assert len(orders(run)) == len(sent), "opened something after a kill"
         assert position(run) == 0
         assert run.look().ours["repayments"] == 0
-        assert run.metric("safety", "safety_mode", account="main") == 2
+        assert run.metric("safety", "safety_mode", account="main") == 3
         assert run.stop() == {"simulator": 0, "engine": 0}

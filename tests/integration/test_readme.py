@@ -22,7 +22,7 @@ from trial import environment
 
 from hedgelock.app import SERVICES
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.slow, pytest.mark.no_cover, pytest.mark.timeout(180)]
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 IGNORED = shutil.ignore_patterns(

@@ -12,7 +12,7 @@ from trial import HEDGELOCK, Trial, audited, child_pid, trial
 
 from hedgelock.app import SERVICES
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.slow, pytest.mark.no_cover, pytest.mark.timeout(120)]
 
 STOP_S = 5.0
 

@@ -504,6 +504,7 @@ def test_the_venues_headers_correct_the_window() -> None:
     assert window.take(20, 3.0) == 0.0
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize(
     ("endpoint", "kind"),
     [

@@ -7,10 +7,14 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 from test_runner import SERVICE, Bench
 
+from hedgelock.bus.codec import Envelope
+from hedgelock.domain import order_schedule
 from hedgelock.domain.effect import Outcome
 from hedgelock.domain.market import MarketTick
+from hedgelock.domain.order import Side
 from hedgelock.services.observe import Telemetry
 from hedgelock.services.runner import Runner
 from hedgelock.telemetry.metrics import METRICS
@@ -80,3 +84,19 @@ def test_a_frozen_account_shows_until_its_state_is_restored(bench: Bench) -> Non
     assert 'account_frozen{account="main"} 2.0' in shown(telemetry)
     hooks.restored(0, 1)
     assert 'account_frozen{account="main"} 0.0' in shown(telemetry)
+
+
+def test_an_order_that_nobody_explains_is_counted_and_told(bench: Bench) -> None:
+    """One critical line with both ids, one count; the same word again is the same alarm."""
+    telemetry = Telemetry("trade-executor", bench.clock)
+    end = order_schedule.unexplained(
+        "main", "hlstrange", "v-9", instrument=BTC, side=Side.SELL, fill=None, now_ms=1)
+    envelope = Envelope(id="trade-executor:main:1.0", trace="", causes=(), ts_ms=1, v=1, body=end)
+    with capture_logs() as lines:
+        for _ in range(2):
+            telemetry.observed().output("trade_confirmations", envelope)
+    page = telemetry.metrics.exposition().decode()
+    assert 'hedgelock_unexplained_orders_total{account="main"} 1.0' in page
+    (line,) = [line for line in lines if line["log_level"] == "critical"]
+    assert (line["event"], line["client_order_id"], line["venue_order_id"]) == (
+        "unexplained_order", "hlstrange", "v-9")

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from hedgelock.bus import codec
-from hedgelock.bus.embedded import MEMORY, EmbeddedBus
+from hedgelock.bus.memory import MemoryBus, MemoryLog
 from hedgelock.domain.account import FundBalance, FundRead
 from hedgelock.domain.market import MarketTick
 from hedgelock.domain.message import Message, Restored, Tick
@@ -87,7 +87,7 @@ class Bench:
 
     def __init__(self) -> None:
         self.clock = ManualClock()
-        self.bus = EmbeddedBus(MEMORY, clock=self.clock, upkeep=False)
+        self.bus = MemoryBus(MemoryLog("runner"), clock=self.clock)
         self.out = self.bus.publisher("test")
         self.effects: list[Emitted] = []
         self.runner = self.start()

@@ -221,6 +221,7 @@ def test_the_session_is_worth_crashing() -> None:
     }
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("phase", Phase)
 @pytest.mark.parametrize("plan", PLANS)
 def test_a_crash_anywhere_changes_nothing_at_the_venue(plan: str, phase: Phase) -> None:
@@ -239,6 +240,7 @@ def test_a_crash_anywhere_changes_nothing_at_the_venue(plan: str, phase: Phase) 
         assert books(world) == books(calm), f"effect {number}, {phase.value}"
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("phase", Phase)
 def test_an_expired_intent_ends_with_what_happened(phase: Phase) -> None:
     """With the short life of real intents some expire in the restart; all of them end, told true."""

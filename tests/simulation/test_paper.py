@@ -55,6 +55,7 @@ def pushed(venue: Venue) -> int:
     return sum(e.topic == "tickers.BTCUSDT" for e in venue.drain())
 
 
+@pytest.mark.no_cover
 def test_nothing_trades_before_the_first_whole_set(venue: Venue) -> None:
     """Without prices no order is taken and no ticker is pushed: a script's price must not pass for real."""
     venue.advance(T0 + 5_000)

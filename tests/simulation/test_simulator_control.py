@@ -64,6 +64,9 @@ def test_a_wrong_fault_is_explained(counter, body, words):
 def test_the_kinds_are_told(counter):
     _, told = control(counter, "GET", "/sim/faults/kinds")
     assert told["kinds"]["cut"]["stage"] == "request"
+    _, told = control(counter, "GET", "/sim/deeds/kinds")
+    assert told["kinds"]["adl"]["needs"] == ["account", "symbol", "amount"]
+    assert (told["kinds"]["adl"]["ends"], told["kinds"]["price_gap"]["ends"]) == (False, True)
 
 
 def test_accounts_are_created_with_pockets_debts_and_terms(counter):

@@ -71,7 +71,7 @@ def test_adl_takes_a_share_of_the_position_without_an_order(played):
     assert (row["execQty"], row["orderLinkId"], row["execFee"]) == ("0.2", "", "0")
     assert D(row["execPrice"]) == D(60300), "worse than mark for the short"
     assert desk.position()["size"] == "0.2"
-    assert desk.venue.exchange.ledger.totals() == dict.fromkeys(("BTC", "USDT"), D(0))
+    assert desk.venue.exchange.ledger.totals() == dict.fromkeys(("BTC", "ETH", "USDT"), D(0))
 
 
 def test_a_price_gap_comes_at_once_and_a_wick_goes_again(played):
@@ -152,8 +152,37 @@ def test_maintenance_refuses_writes_and_serves_reads(played):
     assert desk.refused("Sell", "0.1") == 10016
     assert desk.call("POST", "crypto-loan-flexible/repay", loanCurrency="USDT", amount="1").code == 10016
     assert desk.wallet()["accountType"] == "UNIFIED"
+    (row,) = desk.get("system/status")["list"]
+    assert (row["state"], row["end"]) == ("ongoing", str(T0 + 3_000)), "as expected"
     desk.until(3_000)
     assert desk.order("Sell", "0.1")["orderStatus"] == "Filled"
+    (over,) = desk.get("system/status", state="completed")["list"]
+    assert over == row | {"state": "completed"}
+    assert desk.get("system/status", id="another")["list"] == []
+
+
+def test_maintenance_ends_with_a_restart(played):
+    """order/realtime no longer knows what had closed before; order/history does."""
+    desk = played(deed("maintenance", until_s=3))
+    filled = desk.order("Sell", "0.1")
+    named = {"category": "linear", "orderId": filled["orderId"]}
+    desk.until(3_000)
+    assert desk.get("order/realtime", **named)["list"] == []
+    assert desk.get("order/realtime", category="linear", symbol="BTCUSDT", openOnly=1)["list"] == []
+    assert len(desk.get("order/history", **named)["list"]) == 1
+
+
+def test_a_wallet_without_account_level_figures(played):
+    """As in isolated margin: "" in answers and pushes; the coins stay."""
+    desk = played(deed("wallet_blank", until_s=3))
+    desk.until(1_000)
+    desk.order("Sell", "0.1")
+    for row in (desk.wallet(), desk.pushed("wallet")[-1]):
+        blank = {key for key, value in row.items() if value == ""}
+        assert blank == row.keys() - {"accountType", "coin"}
+        assert row["coin"][0]["walletBalance"]
+    desk.until(3_000)
+    assert D(desk.wallet()["totalEquity"]) > 0
 
 
 def test_flags_are_set_and_cleared(played):
@@ -182,8 +211,8 @@ def test_a_contract_being_delisted_takes_closing_orders_only(played):
 def test_a_drained_pool_is_empty(played):
     desk = played(deed("insurance_drain", coin="USDT"))
     desk.until(1_000)
-    assert desk.venue.exchange.pools.balance("USDT") == 0
-    assert desk.venue.exchange.pools.balance("BTC") > 0
+    assert desk.venue.exchange.ledger.balance("insurance", "USDT") == 0
+    assert desk.venue.exchange.ledger.balance("insurance", "BTC") > 0
 
 
 def test_a_human_trades_closes_and_cancels_in_the_app(played):
@@ -217,11 +246,11 @@ def test_what_a_human_could_not_do_is_kept(played):
 def test_a_bystander_is_liquidated_in_public_and_the_pool_pays(played):
     desk = played(deed("bystander", symbol=BTC, side="Buy", amount="2"))
     desk.venue.streams.subscribe("linear", "allLiquidation.BTCUSDT")
-    pool = desk.venue.exchange.pools.balance("USDT")
+    pool = desk.venue.exchange.ledger.balance("insurance", "USDT")
     desk.until(1_100)
     rows = [r for e in desk.log if e.topic == "allLiquidation.BTCUSDT" for r in e.data]
     assert [(r["S"], r["v"]) for r in rows] == [("Buy", "2")]
-    assert desk.venue.exchange.pools.balance("USDT") < pool - 1000
+    assert desk.venue.exchange.ledger.balance("insurance", "USDT") < pool - 1000
     x = desk.venue.exchange
     (name,) = [n for n in x.accounts if n.startswith("bystander")]
     assert x.accounts[name].positions[BTC].size == 0

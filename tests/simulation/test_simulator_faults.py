@@ -553,6 +553,7 @@ def test_drawn_plans_repeat_and_heal():
     assert len(kinds) >= 23
 
 
+@pytest.mark.no_cover
 def test_after_healing_the_exchange_is_as_good_as_new():
     """Whatever was drawn, an order placed after heal_s is served and pushed once, in time."""
     for seed in range(12):

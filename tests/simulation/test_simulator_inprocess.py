@@ -247,6 +247,7 @@ def transcript(seed):
     return heard
 
 
+@pytest.mark.no_cover
 def test_the_same_seed_gives_the_same_bytes():
     """Jitter, faults, answers and pushes: a run is repeated to the byte and the millisecond."""
     for seed in range(4):

@@ -236,19 +236,17 @@ def test_an_open_position_shows_its_light(open_desk, quiet_scenario):
 
 
 def test_a_pool_deleverages_from_30_percent_down_until_25():
-    ledger = Ledger()
-    pools = Pools(ledger, {})
+    pools = Pools(Ledger(), {}, CONTRACTS)
     pools.open({"USDT": D(100_000)})
-    assert not pools.exhausted("USDT", D(500))
-    assert not pools.exhausted("USDT", D(-29_000))
-    assert pools.exhausted("USDT", D(-31_000))
-    assert pools.exhausted("USDT", D(-28_000)), "between the two levels it goes on"
-    assert not pools.exhausted("USDT", D(-24_000))
-    assert pools.exhausted("USDT", D(-100_000)), "empty"
+    assert not pools.exhausted(LINEAR, D(500))
+    assert not pools.exhausted(LINEAR, D(-29_000))
+    assert pools.exhausted(LINEAR, D(-31_000))
+    assert pools.exhausted(LINEAR, D(-28_000)), "between the two levels it goes on"
+    assert not pools.exhausted(LINEAR, D(-24_000))
+    assert pools.exhausted(LINEAR, D(-100_000)), "empty"
     pools.drain("USDT")
-    assert pools.balance("USDT") == 0
-    assert pools.exhausted("USDT", D(-1))
-    (row,) = pools.rows(CONTRACTS)
+    assert pools.exhausted(LINEAR, D(-1))
+    (row,) = pools.rows("USDT")
     assert (row["coin"], row["balance"]) == ("USDT", "0")
     assert "BTCUSDT" in row["symbols"].split(",")
     alert = pools.alert(LINEAR)
@@ -256,6 +254,25 @@ def test_a_pool_deleverages_from_30_percent_down_until_25():
     for _ in range(8):
         pools.record()
     assert pools.alert(LINEAR)["maxBalance"] == "0", "eight hours later the peak is forgotten"
+
+
+def test_an_isolated_pool_carries_one_contract_alone():
+    """Its emptiness is nobody else's, and neither is its money; no coin is without a pool."""
+    sol, ether = CONTRACTS["linear.SOLUSDT"], CONTRACTS["inverse.ETHUSD"]
+    ledger = Ledger()
+    pools = Pools(ledger, {}, CONTRACTS)
+    pools.open({"USDT": D(100_000), sol.key: D(500)})
+    assert pools.exhausted(sol, D(-501))
+    assert not pools.exhausted(LINEAR, D(-501))
+    assert (pools.holder(sol), pools.holder(LINEAR)) == ("insurance/linear.SOLUSDT", "insurance")
+    assert pools.exhausted(ether, D(-1)), "nothing was paid in"
+    shared, alone = pools.rows("USDT")
+    assert (alone["symbols"], alone["balance"]) == ("SOLUSDT", "500")
+    assert "SOLUSDT" not in shared["symbols"].split(",")
+    assert pools.rows(isolated=True) == [alone]
+    pools.drain(sol.key)
+    assert (pools.alert(sol)["balance"], pools.alert(LINEAR)["balance"]) == ("0", "100000")
+    assert ledger.totals() == {"USDT": 0}
 
 
 def test_a_liquidation_is_told_to_the_public(open_desk, quiet_scenario):

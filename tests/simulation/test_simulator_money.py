@@ -115,7 +115,7 @@ def test_money_is_conserved_over_a_random_run(open_desk, scenario):
     replies = trade_at_random(desk, seed=11, steps=500)
     assert sum(r.code == 0 for r in replies) > 150
     x = desk.venue.exchange
-    assert set(x.ledger.totals()) == {"BTC", "USDT"}
+    assert set(x.ledger.totals()) == {"BTC", "ETH", "USDT"}
     assert all(total == 0 for total in x.ledger.totals().values())
     assert x.ledger.balance("fees", "USDT") > 0
     assert sum(a.fees_usd for a in x.accounts.values()) > 0
@@ -215,7 +215,7 @@ def deeds():
         ),
         st.builds(Deed, at_s, st.just("funding_interval"), symbol=symbol, amount=st.just(D(1))),
         st.builds(Deed, at_s, st.just("ratio_cut"), coin=st.just("BTC"), amount=share),
-        st.builds(Deed, at_s, st.just("insurance_drain"), coin=st.sampled_from(("USDT", "BTC"))),
+        st.builds(Deed, at_s, st.just("insurance_drain"), coin=st.sampled_from(("USDT", "BTC", "linear.ETHUSDT"))),
         st.builds(
             Deed, at_s, st.just("human_order"), account=who, symbol=symbol, side=side, amount=size
         ),
@@ -250,7 +250,7 @@ def live_through(plan, seed, target, delayed_s):
     base = generated("storm", seed=seed % 7)
     loan = replace(base.loan, liquidation_target=target, delayed_s=delayed_s)
     scenario = replace(
-        base, deeds=tuple(plan), loan=loan, intervals_h={"BTC": 1}, insurance={"USDT": D(3000), "BTC": D("0.01")}
+        base, deeds=tuple(plan), loan=loan, intervals_h={"BTC": 1}, insurance={"USDT": D(3000), "BTC": D("0.01"), "linear.ETHUSDT": D(20)}
     )
     desk = Driver(scenario, seed=seed, tick_ms=20_000)
     trade_at_random(desk, seed=seed, steps=40)

@@ -55,6 +55,7 @@ def wander(desk, dice, number):
     return desk.call("POST", path, **params)
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("processing_ms", [0, 2_500])
 def test_money_is_conserved_over_an_accounts_life(open_desk, processing_ms):
     """After every single action the sum over all holders is 0 per coin; debts are claims."""

@@ -80,6 +80,7 @@ def test_a_flat_symbol_is_listed_and_empty(desk):
     assert desk.call("GET", "position/list", category="linear").code == 10001
 
 
+@pytest.mark.no_cover
 def test_a_link_id_is_used_once_for_ever(open_desk):
     desk = open_desk(tick_ms=1_200_000)
     desk.order("Sell", "0.01", orderLinkId="once")

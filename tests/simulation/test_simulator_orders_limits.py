@@ -242,6 +242,7 @@ def test_the_pre_check_tells_margin_rates_and_places_nothing(desk):
     assert desk.call("POST", "order/pre-check", **stop).code == 10001
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_sums_of_open_orders_equal_a_scan(open_desk, seed):
     """Whatever happens to orders, the kept sums are those of adding up what is open."""

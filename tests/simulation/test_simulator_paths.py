@@ -26,6 +26,7 @@ def test_corners_without_a_corner_are_refused():
 # ---------------------------------------------------------------------- generators
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("name", MODELS)
 def test_a_drawn_path_does_not_depend_on_what_was_asked_before(name):
     """Forwards, backwards, in jumps or each second: the same number at the same second."""
@@ -56,6 +57,7 @@ def test_a_path_is_continuous_across_hours():
         assert abs(after / before - 1) < 1e-6
 
 
+@pytest.mark.no_cover
 def test_the_volatility_drawn_is_the_one_asked_for():
     """60 % a year: hourly log returns of 6 days, within 4 standard errors (24 %)."""
     course = Drawn(Diffusion(60_000, (Regime(0.6),)), "v").price
@@ -94,6 +96,7 @@ def test_followers_move_with_the_leader():
     assert abs(sol[0] - math.log(150)) < 1e-9
 
 
+@pytest.mark.no_cover
 def test_a_generated_market_predicts_and_settles_its_funding():
     """Euphoria: longs pay by the formula, every 8 h of UTC, and by contract."""
     venue = Venue(generated("mania", seed=1), now_ms=1_700_000_000_000, tick_ms=30_000)
@@ -254,6 +257,7 @@ def recorded(shared):
     return shared / "data"
 
 
+@pytest.mark.no_cover
 def test_four_months_of_bybit_replay_with_their_funding(recorded):
     """Parquet: spot as index, perpetual candles as book, funding as settled; three coins."""
     folder = recorded / "bybit_2025"

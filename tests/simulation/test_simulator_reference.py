@@ -1,12 +1,15 @@
 """Market and lending reference data: contracts, tiers, pages, interest, ratios, pools."""
 
 import itertools
+import math
 from dataclasses import replace
+from datetime import UTC, datetime
 from decimal import Decimal as D
 
 import pytest
 
 from hedgelock.simulator.api_reference import TIER_PAGE
+from hedgelock.simulator.candles import Candles
 from hedgelock.simulator.instruments import CONTRACTS, listed, tier_rows
 
 T0 = 1_700_000_000_000
@@ -137,7 +140,6 @@ def test_open_interest_counts_the_accounts_twice(desk):
     inverse = market(desk, "tickers", category="inverse", symbol="BTCUSD")["list"][0]
     assert D(inverse["openInterestValue"]) < D(inverse["openInterest"]), "USD, and its worth in BTC"
     history = market(desk, "open-interest", **BTC, intervalTime="1h", limit=3)["list"]
-    assert history[0]["openInterest"] == row["openInterest"]
     stamps = [int(r["timestamp"]) for r in history]
     assert [a - b for a, b in itertools.pairwise(stamps)] == [HOUR, HOUR]
 
@@ -156,20 +158,20 @@ def test_insurance_and_alerts_tell_what_the_pool_holds(desk):
     held = ledger.balance("insurance", "USDT")
     (row,) = market(desk, "insurance", coin="USDT")["list"]
     assert (D(row["balance"]), row["symbols"]) == (held, "BTCUSDT,ETHUSDT")
-    assert {r["coin"] for r in market(desk, "insurance")["list"]} == {"BTC", "USDT"}
+    assert {r["coin"] for r in market(desk, "insurance")["list"]} == {"BTC", "ETH", "USDT"}
     alerts = market(desk, "adlAlert")["list"]
     assert {r["symbol"] for r in alerts} == {"BTCUSDT", "ETHUSDT", "BTCUSD", "ETHUSD"}
     assert D(market(desk, "adlAlert", symbol="BTCUSDT")["list"][0]["balance"]) == held
 
 
-def test_pool_topics_push_what_changed(desk):
-    """insurance.*: a delta where a balance changed; adlAlert.*: everything each second, as numbers."""
-    streams = desk.venue.streams
+def test_pool_topics_push_what_changed(four):
+    """insurance.*: a delta for an isolated pool's new balance; adlAlert.*: all each second, numbers."""
+    desk, streams = four, four.venue.streams
     for topic in ("insurance.USDT", "insurance.inverse", "adlAlert.USDT", "adlAlert.inverse"):
         assert streams.known("linear", topic)
         first = streams.subscribe("linear", topic)
         assert first.kind == "snapshot"
-        assert first.data
+        assert bool(first.data) is (topic != "insurance.inverse"), "isolated pools only"
     assert not streams.known("spot", "insurance.USDT")
     assert not streams.known("linear", "insurance.DOGE")
     assert streams.subscribe("linear", "insurance.DOGE") is None
@@ -182,6 +184,9 @@ def test_pool_topics_push_what_changed(desk):
     assert {type(alert[k]) for k in alert if k not in "cs"} == {float}
     ledger = desk.venue.exchange.ledger
     ledger.move("USDT", D(7), source="outside", target="insurance")
+    desk.wait(1_000)
+    assert "insurance.USDT" not in [e.topic for e in desk.log], "the shared pool is not streamed"
+    ledger.move("USDT", D(7), source="outside", target="insurance/linear.SOLUSDT")
     desk.wait(1_000)
     (event,) = [e for e in desk.log if e.topic == "insurance.USDT"]
     assert (event.kind, set(event.data[0])) == (
@@ -209,10 +214,107 @@ def test_historical_volatility_is_flat_and_hourly(desk):
     day = market(desk, "historical-volatility", category="option",
                  startTime=T0 - 24 * HOUR, endTime=T0)["list"]  # fmt: skip
     assert len(day) == 24
-    for wrong in ({"period": "8"}, {"startTime": T0}, {"category": "linear"},
+    for wrong in ({"period": "8"}, {"startTime": T0}, {"category": "linear"}, {"baseCoin": "DOGE"},
                   {"startTime": T0 - 31 * 24 * HOUR, "endTime": T0}):  # fmt: skip
         params = {"category": "option", **wrong}
         assert desk.call("GET", "market/historical-volatility", **params).code == 10001
+
+
+def test_historical_volatility_is_that_of_the_index(desk):
+    """√(mean squared log return of the daily index candles × 365); the made-up past has .45."""
+    asked = {"category": "option", "baseCoin": "BTC"}
+    (row,) = market(desk, "historical-volatility", **asked, period="7")["list"]
+    days = market(desk, "index-price-kline", **BTC, interval="D", limit=9)["list"]
+    closes = [float(k[4]) for k in reversed(days)][:-1]
+    moves = [math.log(b / a) ** 2 for a, b in itertools.pairwise(closes)]
+    assert len(moves) == 7
+    assert float(row["value"]) == pytest.approx(math.sqrt(sum(moves) / 7 * 365), abs=1e-6)
+    (year,) = market(desk, "historical-volatility", **asked, period="270")["list"]
+    assert 0.35 < float(year["value"]) < 0.55
+    ether = market(desk, "historical-volatility", category="option", baseCoin="ETH")["list"]
+    assert ether[0]["value"] != row["value"]
+
+
+def test_weeks_open_on_monday_and_months_on_the_first(desk):
+    """T0 is Tuesday, 14 November 2023; the candle that is not over is the last one."""
+    def opens(interval, **params):
+        rows = market(desk, "kline", **BTC, interval=interval, limit=3, **params)["list"]
+        return [datetime.fromtimestamp(int(r[0]) / 1000, UTC) for r in rows]
+
+    def day(year, month, number):
+        return datetime(year, month, number, tzinfo=UTC)
+
+    assert opens("W") == [day(2023, 11, 13), day(2023, 11, 6), day(2023, 10, 30)]
+    assert opens("M") == [day(2023, 11, 1), day(2023, 10, 1), day(2023, 9, 1)]
+    new_year = round(day(2023, 1, 1).timestamp() * 1000)
+    assert opens("M", end=new_year) == [day(2023, 1, 1), day(2022, 12, 1), day(2022, 11, 1)]
+    assert opens("M", start=new_year - 1) == [day(2023, 3, 1), day(2023, 2, 1), day(2023, 1, 1)]
+    assert opens("W", start=new_year) == [day(2023, 1, 16), day(2023, 1, 9), day(2023, 1, 2)]
+    for interval in ("M", "W", "1"):
+        assert opens(interval, start=10**16 - 1) == []
+        assert opens(interval, end=1) == ([] if interval == "W" else [day(1970, 1, 1)])
+
+
+def test_long_candles_hold_the_whole_run():
+    """Five days, a dollar a minute: days and the week are whole, minutes are kept for three days."""
+    monday = 1_699_833_600_000
+    candles = Candles(first=D(60_000), seed="s", started_ms=monday)
+    for minute in range(5 * 1440 + 1):
+        price = D(60_000 + minute)
+        candles.add(monday + minute * 60_000, price, mark=price, index=price)
+        candles.traded(D(1), price)
+
+    def between(interval, **days):
+        first, last = (monday + int(24 * HOUR * n) for n in (days["first"], days["last"]))
+        return candles.window(interval, start_ms=first, end_ms=last, series="last")
+
+    days = between("D", first=0, last=4)
+    assert [(k.open, k.close, k.volume) for k in days[:2]] == [(60_000, 61_439, 1440), (61_439, 62_879, 1440)]
+    (week,) = between("W", first=0, last=5)
+    assert (week.open, week.low, week.close, week.volume) == (60_000, 60_000, 67_200, 7201)
+    assert sum(k.volume for k in between("60", first=0, last=5)) == week.volume
+    assert between("1", first=1, last=1.9) == []
+    assert len(between("1", first=2.5, last=3)) == 721
+
+
+def test_the_24_hours_of_a_ticker_are_the_last_ones(open_desk, quiet_scenario):
+    """Two days, the price rises by a dollar a minute: at a full hour what is older is gone."""
+    rise = {"BTC": ((0, 60_000), (172_800, 62_880)), "ETH": ((0, 3000),)}
+    desk = open_desk(replace(quiet_scenario(), prices=rise), tick_ms=300_000)
+    first = market(desk, "tickers", **BTC)["list"][0]
+    assert first["prevPrice24h"] == first["prevPrice1h"] == first["lowPrice24h"] == "60000"
+    desk.wait(48 * HOUR)
+    row = market(desk, "tickers", **BTC)["list"][0]
+    assert D(row["lowPrice24h"]) == pytest.approx(D(61_440), abs=60)
+    assert D(row["prevPrice24h"]) == pytest.approx(D(61_440), abs=60)
+    candles = market(desk, "kline", **BTC, interval="60", limit=25)["list"]
+    assert sum(D(k[5]) for k in candles[:24]) <= D(row["volume24h"]) <= sum(D(k[5]) for k in candles)
+    assert D(row["highPrice24h"]) == max(D(k[2]) for k in candles)
+
+
+def test_the_price_of_an_hour_ago():
+    candles = Candles(first=D(1), seed="s", started_ms=0)
+    for minute in range(70):
+        candles.add(minute * 60_000, D(minute), mark=D(1), index=D(1))
+    assert candles.ago(60) == 8, "ten to sixty-nine closed, and what opened the first of them"
+    assert candles.ago(70) is None
+
+
+def test_open_interest_is_remembered(open_desk):
+    """Each five minutes is as it was then; before the start a crowd is made up."""
+    desk = open_desk(tick_ms=10_000)
+    asked = {**BTC, "intervalTime": "5min", "limit": 200}
+    held = D(market(desk, "tickers", **BTC)["list"][0]["openInterest"])
+    desk.wait(6 * 60_000)
+    desk.order("Sell", "0.2")
+    desk.wait(10 * 60_000)
+    rows = market(desk, "open-interest", **asked)["list"]
+    now = [D(r["openInterest"]) for r in rows if int(r["timestamp"]) >= T0]
+    assert now == [held + D("0.4"), held + D("0.4"), held]
+    past = [D(r["openInterest"]) for r in rows if int(r["timestamp"]) < T0]
+    assert len(set(past)) > 100
+    assert all(abs(value / held - 1) <= D("0.03") for value in past)
+    assert rows == market(desk, "open-interest", **asked)["list"]
 
 
 def test_candles_count_from_a_start_or_back_from_an_end(open_desk):

@@ -32,6 +32,7 @@ def story(desk, seed):
     return msgspec.json.encode([desk.log, replies]), facts
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("scenario", ["demo", "mania", "crash"])
 def test_boxes_change_nothing_that_happens(open_desk, scenario):
     """With every account assessed at every tick the events are the same, byte for byte."""
@@ -44,6 +45,7 @@ def test_boxes_change_nothing_that_happens(open_desk, scenario):
     assert any(margin_ms for _, _, margin_ms in results[0][1]), "somebody was liquidated"
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("seed", range(4))
 def test_maintenance_is_covered_everywhere_inside_a_box(open_desk, seed):
     """Random pockets and positions, random prices inside the box: the margin rate stays below 1."""
@@ -104,6 +106,7 @@ def test_a_switched_rule_is_noticed_within_a_minute(open_desk):
     assert desk.account.margin_liquidated_ms > 0
 
 
+@pytest.mark.no_cover
 def test_a_generated_day_is_assessed_like_a_scripted_one(open_desk):
     results = []
     for kind in (Watch, Anxious):

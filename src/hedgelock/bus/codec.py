@@ -13,6 +13,7 @@ import msgspec
 
 from hedgelock.domain import (
     account,
+    command,
     execution,
     funding,
     hedging,
@@ -23,6 +24,7 @@ from hedgelock.domain import (
     policy,
     registry,
     risk,
+    risk_detail,
     safety,
     treasury,
 )
@@ -40,13 +42,14 @@ CARRIES: dict[str, tuple[type[Message], ...]] = {
     "account_ledger": (account.LedgerLine,),
     "funding_context": (funding.FundingContext,),
     "risk_state": (risk.RiskAssessment,),
+    "risk_detail": (risk_detail.RiskDetail,),
     "hedge_trades": (order.PlaceOrder, order.CancelOrders),
     "hedge_decisions": (hedging.HedgeDecision, hedging.PositionDiffers),
     "treasury_actions": (treasury.TreasuryAction,),
     "trade_confirmations": (
         order.OrderConfirmation, order.ForeignFill, treasury.TreasuryConfirmation,
     ),
-    "operator_commands": (safety.OperatorCommand,),
+    "operator_commands": (command.OperatorCommand,),
     "safety_state": (safety.SafetyState,),
     "policies": (policy.Policy,),
     "accounts": (registry.AccountSpec,),

@@ -21,7 +21,6 @@ from typing import Final
 from hedgelock.bus.embedded_hub import Group, Hub
 from hedgelock.bus.embedded_session import EmbeddedSession
 from hedgelock.bus.embedded_store import (
-    MEMORY,
     Slot,
     Store,
     connect,
@@ -36,7 +35,7 @@ from hedgelock.errors import BusError
 from hedgelock.ports import Clock, Outgoing, Record
 from hedgelock.topics import PARTITIONS
 
-__all__ = ["MEMORY", "EmbeddedBus", "EmbeddedPublisher", "Retention"]
+__all__ = ["EmbeddedBus", "EmbeddedPublisher", "Retention"]
 
 FOLLOW_EVERY_S: Final = 0.02
 """How often a follower asks whether another process has written; about 5 µs each."""
@@ -70,7 +69,7 @@ class EmbeddedPublisher:
 
 
 class EmbeddedBus:
-    """See `ports.Bus`. `path` may be `MEMORY`: the same bus without a file, for simulations.
+    """See `ports.Bus`. The same without a file: `memory.MemoryBus`.
 
     `read_only` opens a log that an engine may be writing; only `read`, `ends` and `log_id` work.
     `upkeep` False starts no thread: call `sweep` and `checkpoint` yourself. `bytes_max` bounds the
@@ -214,8 +213,7 @@ class EmbeddedBus:
     # -- reading
 
     def _reader(self) -> _Reader:
-        in_memory = self._hub is not None and self.path == MEMORY
-        return _Reader(self.path, self._engine().store if in_memory else None)
+        return _Reader(self.path)
 
     def _read(self, slots: list[Slot], start: int | None, *, follow: bool) -> Iterator[Record]:
         self.settle()
@@ -238,33 +236,25 @@ class EmbeddedBus:
 
 
 class _Reader:
-    """One look into the log beside the writer: a connection of its own (none in memory)."""
+    """One look into the log beside the writer: a connection of its own."""
 
-    def __init__(self, path: Path, store: Store | None) -> None:
-        self._store = store
+    def __init__(self, path: Path) -> None:
         self._path = path
-        self._db = store.db if store else connect(path, read_only=True)
+        self._db = connect(path, read_only=True)
         self._version = -1
 
     def close(self) -> None:
-        if self._store is None:
-            self._db.close()
+        self._db.close()
 
     def changed(self) -> bool:
         """Whether anybody committed since the last call."""
-        if self._store is not None:
-            version = self._db.total_changes
-        else:
-            version = int(self._db.execute("PRAGMA data_version").fetchone()[0])
+        version = int(self._db.execute("PRAGMA data_version").fetchone()[0])
         changed, self._version = version != self._version, version
         return changed
 
     def bounds(self, slot: Slot) -> tuple[int, int]:
         """(oldest kept offset, next offset)."""
         try:
-            if self._store is not None:
-                with self._store.lock:
-                    return read_bounds(self._db, slot)
             return read_bounds(self._db, slot)
         except sqlite3.Error as error:
             raise translate(error, self._path) from error
@@ -286,10 +276,7 @@ class _Reader:
     def _stream(self, slot: Slot, start: int, stop: int) -> Iterator[Record]:
         while start < stop:
             try:
-                if self._store is not None:
-                    chunk = self._store.read(slot, start, stop, _CHUNK)
-                else:
-                    chunk = read_chunk(self._db, slot, start, stop, _CHUNK)
+                chunk = read_chunk(self._db, slot, start, stop, _CHUNK)
             except sqlite3.Error as error:
                 raise translate(error, self._path) from error
             yield from chunk

@@ -16,13 +16,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
 
-from hedgelock.bus.embedded_store import (
-    OFFSET_BITS,
-    SCHEMA_VERSION,
-    ProcessLock,
-    connect,
-    translate,
-)
+from hedgelock.bus.embedded_lock import ProcessLock
+from hedgelock.bus.embedded_store import OFFSET_BITS, SCHEMA_VERSION, connect, translate
 from hedgelock.errors import BusError
 
 COMPANIONS = ("-wal", "-shm")

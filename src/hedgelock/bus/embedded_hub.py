@@ -285,9 +285,12 @@ class Hub:
 
     def settle(self) -> None:
         """Write the rows that no transaction has taken along; an error leaves them waiting."""
-        if self._unwritten:
-            with contextlib.suppress(BusError), self.store.lock:
+        if not self._unwritten and self.store.is_braced:
+            return
+        with contextlib.suppress(BusError), self.store.lock:
+            if self._unwritten:
                 self._write(())
+            self.store.brace()
 
     def write_pending(self) -> None:
         """Write what was published, unless another thread is at the file and will do it.

@@ -8,24 +8,20 @@ then plain key seeks, so opening a log costs the same with a thousand or a milli
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import os
 import secrets
 import sqlite3
-import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from hedgelock.bus.embedded_lock import ProcessLock, WriterLock
 from hedgelock.errors import BusError, Fenced, StorageFull
 from hedgelock.ports import Record
 from hedgelock.topics import JOURNAL, JOURNAL_ROWS, TOPICS, Topic
 
-MEMORY = Path(":memory:")  # a log without a file: same behaviour, gone with the process
-
 OFFSET_BITS = 40
 SCHEMA_VERSION = 1
-_CACHE_SIZE = -16_000  # KiB when negative
+_CACHE_SIZE = -4_000  # KiB when negative: what is appended is read from memory, not from here
 _PAGE_BYTES = 2_048  # of a new file: what an order waits for is the bytes of the pages it touched
 MAP: dict[str, Topic] = {**TOPICS, JOURNAL.name: JOURNAL, JOURNAL_ROWS.name: JOURNAL_ROWS}
 
@@ -102,8 +98,6 @@ def translate(error: sqlite3.Error, path: Path) -> BusError:
 
 def connect(path: Path, *, read_only: bool) -> sqlite3.Connection:
     """One connection; statements wait up to 2 s for another process. Raises BusError."""
-    if path == MEMORY:
-        return sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
     uri = f"{path.absolute().as_uri()}?mode={'ro' if read_only else 'rwc'}"
     try:
         db = sqlite3.connect(
@@ -151,55 +145,6 @@ def read_bounds(db: sqlite3.Connection, slot: Slot) -> tuple[int, int]:
     return low - slot.first_id, max(int(floor), high - slot.first_id + 1)
 
 
-class ProcessLock:
-    """An advisory lock beside the log: one engine per file. Freed by the kernel on a kill."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path.with_name(path.name + ".lock")
-        try:
-            self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise StorageFull(
-                f"cannot write in {path.parent} ({error.strerror}): choose another folder or mend "
-                "its permissions"
-            ) from error
-        try:
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            owner = os.read(self._fd, 32).decode(errors="replace").strip() or "unknown"
-            os.close(self._fd)
-            raise BusError(
-                f"another engine (pid {owner}) already writes {path}: stop it, or give this one "
-                "another log"
-            ) from error
-        os.ftruncate(self._fd, 0)
-        os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
-
-    def release(self) -> None:
-        """Let the next engine in. The file stays: removing it would race with an opener."""
-        os.close(self._fd)
-
-
-class WriterLock:
-    """A re-entrant lock whose every user, once it has let go, looks after what arrived meanwhile.
-
-    A publisher that finds it taken leaves its messages and goes; `after` writes them.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.RLock()
-        self.acquire = self._lock.acquire
-        self.release = self._lock.release
-        self.after: Callable[[], None] = lambda: None
-
-    def __enter__(self) -> None:
-        self._lock.acquire()
-
-    def __exit__(self, *exc: object) -> None:
-        self._lock.release()
-        self.after()
-
-
 class Store:
     """The writing side of the file: one connection under one lock.
 
@@ -212,21 +157,21 @@ class Store:
         self.lock = WriterLock()
         self.log_id = ""
         self.pages_written = 0
-        self._full_sync = False
+        self.is_braced = False
+        """Transactions wait for the disk."""
         self._closed = False
-        self._process_lock = self._take_folder() if path != MEMORY else None
+        self._process_lock = self._take_folder()
         try:
             self.db = connect(path, read_only=False)
             try:
                 self._prepare(bytes_max)
-                if wal_grown_bytes and path != MEMORY:
+                if wal_grown_bytes:
                     self._grow_wal(wal_grown_bytes)
             except sqlite3.Error as error:
                 self.db.close()
                 raise translate(error, path) from error
         except BusError:
-            if self._process_lock is not None:
-                self._process_lock.release()
+            self._process_lock.release()
             raise
 
     def _take_folder(self) -> ProcessLock:
@@ -273,6 +218,7 @@ class Store:
                 [(t.name, p) for t in MAP.values() for p in range(t.partitions)],
             )
             db.execute("COMMIT")
+        self.page_bytes = int(db.execute("PRAGMA page_size").fetchone()[0])
         self.slots = read_slots(db)
         self.next = {s.number: read_bounds(db, s)[1] for s in self.slots.values()}
 
@@ -311,9 +257,7 @@ class Store:
         self.check_open()
         db = self.db
         try:
-            if durable != self._full_sync:  # cannot be changed inside a transaction
-                db.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
-                self._full_sync = durable
+            self.relax(durable=durable)  # cannot be changed inside a transaction
             db.execute("BEGIN IMMEDIATE")
             self._check_writer()
             if log:
@@ -328,7 +272,25 @@ class Store:
         finally:
             if db.in_transaction:
                 db.execute("ROLLBACK")
-        self.pages_written += 4 + len(log) + len(states)
+        self.pages_written += self._frames([row[2] for row in log]) + self._frames(
+            [row[3] for row in states]
+        )
+
+    def _frames(self, values: Sequence[bytes]) -> int:
+        """About how many pages the WAL takes for a few values, by what a busy account was seen to."""
+        return 4 + sum(2 + len(value) // self.page_bytes for value in values)
+
+    def relax(self, *, durable: bool = False) -> None:
+        """Whether the next transactions wait for the disk; with `lock` held, outside of any."""
+        if durable is not self.is_braced:
+            self.db.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
+            self.is_braced = durable
+
+    def brace(self) -> None:
+        """Be ready for a durable write: an order need not wait for the switch. With `lock` held."""
+        self.check_open()
+        with self._translating():
+            self.relax(durable=True)
 
     def check_open(self) -> None:
         """Raises BusError after `close`."""
@@ -371,6 +333,7 @@ class Store:
         """Drop a few records of a slot, keeping its offsets; with `lock` held."""
         db = self.db
         try:
+            self.relax()
             db.execute("BEGIN IMMEDIATE")
             self._check_writer()
             db.executemany("DELETE FROM log WHERE id = ?", [(i,) for i in ids])
@@ -391,10 +354,8 @@ class Store:
         """Fold the WAL into the file and let the next engine in."""
         with self.lock:
             self._closed = True
-            if self.path != MEMORY:
-                with contextlib.suppress(sqlite3.Error):  # a reader may hold it back: no harm
-                    self.db.execute("PRAGMA busy_timeout=0")
-                    self.db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            with contextlib.suppress(sqlite3.Error):  # a reader may hold it back: no harm
+                self.db.execute("PRAGMA busy_timeout=0")
+                self.db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
             self.db.close()
-        if self._process_lock is not None:
-            self._process_lock.release()
+        self._process_lock.release()

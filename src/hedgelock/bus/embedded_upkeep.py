@@ -5,7 +5,6 @@ It holds the writer's lock only for short pieces of work, so that a step never w
 
 from __future__ import annotations
 
-import contextlib
 import sqlite3
 import threading
 from collections.abc import Mapping
@@ -13,7 +12,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
-from hedgelock.bus.embedded_store import MAP, MEMORY, Slot, connect, read_bounds, translate
+from hedgelock.bus.embedded_store import MAP, Slot, connect, read_bounds, translate
 from hedgelock.bus.journal import ROWS_MS
 from hedgelock.errors import BusError, Fenced
 from hedgelock.topics import JOURNAL_ROWS, Kind
@@ -28,8 +27,9 @@ _PIECE: Final = 100
 _PIECES_MAX: Final = 200
 """Pieces per slot and sweep; what is left waits for the next sweep."""
 
-_CHECKPOINT_PAGES: Final = 2_000
-"""Pages written, by estimate, after which the WAL is folded into the file."""
+_CHECKPOINT_BYTES: Final = 4 << 20
+"""Bytes written, by estimate, after which the WAL is folded into the file: well within the size that
+it was given at the start, for syncing one that grows costs every order half as much again."""
 
 _FRAMES_HELD_MAX: Final = 400
 _PASSES_MAX: Final = 8
@@ -70,11 +70,8 @@ class Upkeep:
         self._stopping = threading.Event()
         self._compacted: dict[int, int] = {}  # table slot -> next offset when last compacted
         self.error: BusError | None = None
-        self._in_memory = self._store.path == MEMORY
-        self._db = self._store.db if self._in_memory else connect(
-            self._store.path, read_only=False
-        )
-        self._page_bytes = int(self._db.execute("PRAGMA page_size").fetchone()[0])
+        self._db = connect(self._store.path, read_only=False)
+        self._page_bytes = self._store.page_bytes
         self._thread = threading.Thread(target=self._run, name="bus-upkeep", daemon=True)
 
     def start(self) -> None:
@@ -86,8 +83,7 @@ class Upkeep:
         self._stopping.set()
         if self._thread.is_alive():
             self._thread.join()
-        if not self._in_memory:
-            self._db.close()
+        self._db.close()
 
     def _run(self) -> None:
         waited_s, pause_s = 0.0, min(0.2, self._retention.sweep_every_s)
@@ -95,7 +91,7 @@ class Upkeep:
             waited_s += pause_s
             try:
                 self._hub.settle()
-                if self._store.pages_written >= _CHECKPOINT_PAGES:
+                if self._store.pages_written * self._page_bytes >= _CHECKPOINT_BYTES:
                     self.checkpoint()
                 if waited_s >= self._retention.sweep_every_s:
                     waited_s = 0.0
@@ -111,8 +107,6 @@ class Upkeep:
 
     def checkpoint(self) -> None:
         """Fold the WAL into the file; cut the WAL when it has outgrown its bound."""
-        if self._in_memory:
-            return
         self._store.pages_written = 0
         frames, copied = self._checkpoint("PASSIVE")
         if frames * self._page_bytes <= self._retention.wal_bytes_max:
@@ -151,9 +145,6 @@ class Upkeep:
         self._give_pages_back()
         self._hub.write_pending()
 
-    def _reading(self) -> contextlib.AbstractContextManager[None]:
-        return self._store.lock if self._in_memory else contextlib.nullcontext()
-
     def _delete(self, ids: list[int], slot: Slot) -> None:
         for at in range(0, len(ids), _PIECE):
             with self._store.lock:
@@ -165,11 +156,10 @@ class Upkeep:
         ts_min = -1 if age_max_ms is None else self._clock.now_ms() - age_max_ms
         excess = self._excess(slot)
         for _ in range(_PIECES_MAX):
-            with self._reading():
-                oldest = self._db.execute(
-                    "SELECT id, ts_ms FROM log WHERE id BETWEEN ? AND ? ORDER BY id LIMIT ?",
-                    (slot.first_id, slot.last_id, _PIECE),
-                ).fetchall()
+            oldest = self._db.execute(
+                "SELECT id, ts_ms FROM log WHERE id BETWEEN ? AND ? ORDER BY id LIMIT ?",
+                (slot.first_id, slot.last_id, _PIECE),
+            ).fetchall()
             ids = [i for at, (i, ts_ms) in enumerate(oldest) if at < excess or ts_ms < ts_min]
             if not ids:
                 return
@@ -187,17 +177,16 @@ class Upkeep:
         topic = MAP[slot.topic]
         if topic.kind is Kind.TABLE and topic.name != JOURNAL_ROWS.name:
             return 0
-        with self._reading():
-            low, following = read_bounds(self._db, slot)
-            count = following - low
-            if count < _SAMPLES:
-                return 0
-            sizes = [
-                row[0] for i in range(_SAMPLES) if (row := self._db.execute(
-                    "SELECT length(key) + length(value) FROM log WHERE id = ?",
-                    (slot.first_id + low + i * count // _SAMPLES,),
-                ).fetchone()) is not None
-            ]
+        low, following = read_bounds(self._db, slot)
+        count = following - low
+        if count < _SAMPLES:
+            return 0
+        sizes = [
+            row[0] for i in range(_SAMPLES) if (row := self._db.execute(
+                "SELECT length(key) + length(value) FROM log WHERE id = ?",
+                (slot.first_id + low + i * count // _SAMPLES,),
+            ).fetchone()) is not None
+        ]
         mean = max(1.0, sum(sizes) / max(1, len(sizes)))
         return max(0, count - int(self._retention.topic_bytes_max / topic.partitions / mean))
 
@@ -205,19 +194,18 @@ class Upkeep:
         """Keep the latest row per key, once enough came in to make the scan worth it."""
         following = self._store.next[slot.number]
         since = following - self._compacted.get(slot.number, 0)
-        with self._reading():
-            if slot.number not in self._compacted:
-                since = int(self._db.execute(
-                    "SELECT count(*) FROM log WHERE id BETWEEN ? AND ?",
-                    (slot.first_id, slot.last_id),
-                ).fetchone()[0])
-            if since < self._retention.compact_rows_min:
-                return
-            superseded = [row[0] for row in self._db.execute(
-                "SELECT id FROM (SELECT id, max(id) OVER (PARTITION BY key) AS latest FROM log "
-                "WHERE id BETWEEN ? AND ?) WHERE id < latest ORDER BY id",
+        if slot.number not in self._compacted:
+            since = int(self._db.execute(
+                "SELECT count(*) FROM log WHERE id BETWEEN ? AND ?",
                 (slot.first_id, slot.last_id),
-            )]
+            ).fetchone()[0])
+        if since < self._retention.compact_rows_min:
+            return
+        superseded = [row[0] for row in self._db.execute(
+            "SELECT id FROM (SELECT id, max(id) OVER (PARTITION BY key) AS latest FROM log "
+            "WHERE id BETWEEN ? AND ?) WHERE id < latest ORDER BY id",
+            (slot.first_id, slot.last_id),
+        )]
         self._delete(superseded, slot)
         self._compacted[slot.number] = following
 
@@ -230,6 +218,7 @@ class Upkeep:
                     free = int(db.execute("PRAGMA freelist_count").fetchone()[0])
                     if free <= _FREE_PAGES_MIN or self._stopping.is_set():
                         return
+                    self._store.relax()
                     # A row without columns per page: `execute` would stop after the first one.
                     db.executescript(f"PRAGMA incremental_vacuum({_PIECE})")
                 except sqlite3.Error as error:

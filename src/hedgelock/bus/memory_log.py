@@ -35,8 +35,7 @@ class MemorySlot:
         self.records: list[Record] = []
         self.written = 0
         """So many records outlive a kill; the rest was told before its transaction."""
-        self.readers: dict[Reader, bool] = {}
-        """Reader → whether it reads the slot as a table."""
+        self.readers: dict[Reader, None] = {}
 
 
 class MemoryLog:

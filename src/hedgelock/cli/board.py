@@ -22,7 +22,7 @@ from hedgelock.domain.order import OrderConfirmation, PlaceOrder
 from hedgelock.domain.policy import Policy
 from hedgelock.domain.registry import Quarantined
 from hedgelock.domain.risk import RiskAssessment
-from hedgelock.domain.safety import SafetyState
+from hedgelock.domain.safety import SafetyState, stricter
 from hedgelock.domain.treasury import TreasuryAction, TreasuryConfirmation, TreasuryKind
 from hedgelock.errors import BadMessage
 from hedgelock.ports import Record
@@ -158,7 +158,8 @@ class Board:
     """The lowest index price seen."""
     view: AccountView = field(default_factory=AccountView)
     decision: HedgeDecision | None = None
-    safety: SafetyState | None = None
+    own_safety: SafetyState | None = None
+    house_safety: SafetyState | None = None
     decisions: collections.deque[Decided] = field(
         default_factory=lambda: collections.deque(maxlen=KEPT)
     )
@@ -226,7 +227,10 @@ class Board:
                     self.first_price = self.first_price or body.index_price
                     self._note_price()
             case SafetyState():
-                self.safety = body
+                if body.account == self.account:
+                    self.own_safety = body
+                else:
+                    self.house_safety = body
             case Policy():
                 if body.account == self.account:
                     self.policy = body
@@ -297,6 +301,11 @@ class Board:
             self.said.pop(next(iter(self.said)))
 
     # ---------------------------------------------------------------- what the screen asks
+
+    @property
+    def safety(self) -> SafetyState | None:
+        """What binds the account: safety's word on it, or on the house."""
+        return stricter(self.own_safety, self.house_safety)
 
     @property
     def ours(self) -> SimAccount | None:

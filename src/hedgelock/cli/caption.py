@@ -12,6 +12,7 @@ from typing import NamedTuple
 from hedgelock.cli import words
 from hedgelock.cli.board import Board
 from hedgelock.domain.risk import Confidence
+from hedgelock.domain.safety import SafetyMode
 
 SILENT_MS = 5_000
 """The engine speaks at least this often while prices move; longer silence is said aloud."""
@@ -55,8 +56,9 @@ def _first(board: Board) -> Caption | None:
 
 def _trouble(board: Board) -> Caption | None:
     assert board.risk is not None
-    if board.safety is not None and board.safety.mode.name != "ACTIVE":
-        return Caption(f"The account is {board.safety.mode.name}: {words.reason(board.safety.reason)}.",
+    safety = board.safety
+    if safety is not None and safety.mode in (SafetyMode.HALTED, SafetyMode.KILLED):
+        return Caption(f"The account is {safety.mode.name}: {words.reason(safety.reason)}.",
                        "`hedgelock operator resume` gives the command back to HedgeLock.")
     if board.risk.confidence is not Confidence.FRESH:
         return Caption("Something was not read or is too old: nothing new is opened until it is back.",
@@ -134,9 +136,12 @@ def trouble(board: Board, now_ms: int) -> str:
     """What a person should know now; "" when all is well."""
     if board.trouble:
         return board.trouble
-    if board.safety is not None and board.safety.mode.name != "ACTIVE":
-        return (f"account {board.safety.mode.name}: {words.reason(board.safety.reason)}; "
-                "hedgelock operator resume")
+    safety = board.safety
+    if safety is not None and safety.mode is SafetyMode.REDUCING:
+        why = ", ".join(words.reason(name) for name in safety.breakers) or words.reason(safety.reason)
+        return f"REDUCING, no new discretionary exposure: {why}; protection goes on"
+    if safety is not None and safety.mode is not SafetyMode.ACTIVE:
+        return f"account {safety.mode.name}: {words.reason(safety.reason)}; hedgelock operator resume"
     if board.risk is None:
         waited = now_ms - board.since_ms
         return f"no assessment after {words.duration(waited)}" if waited > 2 * SILENT_MS else ""

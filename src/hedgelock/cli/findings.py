@@ -14,6 +14,7 @@ from hedgelock.bus import codec
 from hedgelock.cli import words
 from hedgelock.cli.listeners import Listener, Owner, local, survey
 from hedgelock.cli.logfile import NAME, OLD
+from hedgelock.domain.policy import HOUSE
 from hedgelock.domain.safety import SafetyMode, SafetyState
 from hedgelock.errors import BadMessage, BusError
 from hedgelock.telemetry.http import probe
@@ -264,6 +265,13 @@ def _safety(bus: Bus) -> Iterator[Finding]:
         if isinstance(body, SafetyState):
             latest[record.key] = body
     for name, state in latest.items():
-        if state.mode is not SafetyMode.ACTIVE:
-            yield Finding("safety", WARN, f"account {name} is {state.mode.name}: "
+        shown = "every account" if name == HOUSE else f"account {name}"
+        for warning in state.warnings:
+            yield Finding("safety", WARN, f"{shown}: near auto-deleveraging: {warning.partition(':')[2]}")
+        if state.mode is SafetyMode.REDUCING:
+            why = ", ".join(words.reason(b) for b in state.breakers) or words.reason(state.reason)
+            yield Finding("safety", WARN, f"{shown} takes no new discretionary exposure: {why}",
+                          f"hedgelock operator resume --account {name}")
+        elif state.mode is not SafetyMode.ACTIVE:
+            yield Finding("safety", WARN, f"{shown} is {state.mode.name}: "
                           f"{words.reason(state.reason)}", f"hedgelock operator resume --account {name}")

@@ -56,7 +56,7 @@ def check_folder(path: Path) -> None:
 
 
 def _claim(path: Path, settings: Settings, *, fresh: bool | None, yes: bool) -> None:
-    from hedgelock.bus.embedded_store import ProcessLock
+    from hedgelock.bus.embedded_lock import ProcessLock
 
     # Raises BusError naming the pid when an engine writes this log now.
     lock = ProcessLock(path)

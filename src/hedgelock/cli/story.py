@@ -10,6 +10,7 @@ from rich.tree import Tree
 
 from hedgelock.bus import codec
 from hedgelock.cli import words
+from hedgelock.domain.command import OperatorCommand
 from hedgelock.domain.funding import FundingContext, FundingRate
 from hedgelock.domain.hedging import HedgeDecision
 from hedgelock.domain.market import MarketTick
@@ -17,7 +18,7 @@ from hedgelock.domain.message import Message
 from hedgelock.domain.order import CancelOrders, OrderConfirmation, PlaceOrder
 from hedgelock.domain.policy import Policy
 from hedgelock.domain.risk import RiskAssessment
-from hedgelock.domain.safety import OperatorCommand, SafetyState
+from hedgelock.domain.safety import SafetyState
 from hedgelock.domain.treasury import TreasuryAction, TreasuryConfirmation
 from hedgelock.errors import BadMessage
 from hedgelock.ports import Bus

@@ -103,7 +103,7 @@ def restore(file: File, force: Force = False) -> None:
     happened after the backup is not in it: at the start HedgeLock reads its account from the exchange.
     """
     from hedgelock.bus import embedded_copy
-    from hedgelock.bus.embedded_store import ProcessLock
+    from hedgelock.bus.embedded_lock import ProcessLock
     from hedgelock.cli import logfile
     from hedgelock.clock import SystemClock
 
@@ -200,7 +200,8 @@ def _show(layout: int, steps: list[Migration]) -> None:
 def _apply(settings: Settings, path: Path, layout: int) -> None:
     from hedgelock import app
     from hedgelock.bus import embedded_copy
-    from hedgelock.bus.embedded_store import SCHEMA_VERSION, ProcessLock
+    from hedgelock.bus.embedded_lock import ProcessLock
+    from hedgelock.bus.embedded_store import SCHEMA_VERSION
     from hedgelock.cli import logfile
     from hedgelock.errors import BusError
 

@@ -12,6 +12,7 @@ from decimal import Decimal
 
 from hedgelock.domain import (
     account,
+    command,
     funding,
     hedging,
     instrument,
@@ -86,19 +87,30 @@ REASONS: dict[str, str] = {
     # safety
     "started": "HedgeLock started",
     "operator_halt": "the operator halted the account",
+    "operator_reduce": "the operator wants no new risk",
+    "operator_silent": "the operator has not been heard of",
+    "breaker": "a circuit breaker holds",
     "operator_resume": "the operator resumed the account",
     "operator_kill": "the operator killed the account",
     "unexplained_order": "an order at the exchange is not ours",
     "quarantined_money_message": "a message that moves money could not be read",
+    "daily_loss": "the day's loss is too large",
+    "drawdown": "the account is too far below its peak",
+    "funding_cost": "funding cost too much today",
+    "volatility": "the market moves too much",
+    "losing_hedges": "too many closings in a row lost money",
+    "stale_input": "the account cannot be seen",
+    "rejects": "the exchange refuses our orders",
     # executor
     "expired": "its deadline passed before it was sent",
     "policy_absent": "refused: no policy is known",
     "safety_absent": "refused: safety has not said that the account is active",
+    "reducing": "refused: no new discretionary exposure now",
     "account_frozen": "refused: the account is frozen until it is reconciled",
     "too_many_orders": "refused: too many orders in the last minute",
     "short_too_large": "refused: the short would exceed collateral plus pocket coins",
     "holdings_unknown": "refused: the executor has not read the account yet",
-    "settlement_near": "refused: a funding settlement that it would pay is near",
+    "settlement_near": "wait: a funding settlement that it would pay is near",
     "notional_per_day": "refused: the day's notional is used up",
     "spend_per_day": "refused: the day's fees and slippage are used up",
     "repayments_per_hour": "refused: too many repayments in the last hour",
@@ -135,6 +147,7 @@ BRIEF: dict[str, str] = {
     "funding_unknown": "optional size stays: funding unknown",
     "killed": "killed: waits for the operator",
     "halted": "halted: protective actions only",
+    "pinned": "the operator pinned the hedge",
     "backing_off": "wait: the last attempt failed",
     "safety_absent": "safety has not spoken",
     "too_many_orders": "too many orders per minute",
@@ -253,9 +266,10 @@ def headline(body: Message) -> str:
             did = f" → {', '.join(body.actions)}" if body.actions else ""
             return f"decision: {reason(body.reason)}{did}"
         case safety.SafetyState():
-            refused = f" ({body.text})" if body.text else ""
-            return f"safety: {body.mode.name} – {reason(body.reason)}{refused}"
-        case safety.OperatorCommand():
+            held = ", ".join(reason(name) for name in body.breakers)
+            said = "; ".join(part for part in (held, body.text) if part)
+            return f"safety: {body.mode.name} – {reason(body.reason)}{f' ({said})' if said else ''}"
+        case command.OperatorCommand():
             return f"operator: {body.action.value} {body.account}{' and flatten' * body.flatten}"
         case _:
             return _request(body)

@@ -18,6 +18,7 @@ from hedgelock.config.groups import (
     HedgerSettings,
     KafkaSettings,
     RiskSettings,
+    SafetySettings,
 )
 from hedgelock.config.machine import HttpSettings, OperatorSettings, SimSettings
 from hedgelock.config.tactics import TacticsSettings
@@ -27,6 +28,7 @@ from hedgelock.domain.policy import (
     HedgePolicy,
     Policy,
     RiskPolicy,
+    SafetyPolicy,
     TacticsPolicy,
 )
 
@@ -91,6 +93,7 @@ class Settings(Group):
     hedger: HedgerSettings = HedgerSettings()
     tactics: TacticsSettings = TacticsSettings()
     executor: ExecutorSettings = ExecutorSettings()
+    safety: SafetySettings = SafetySettings()
     operator: OperatorSettings = OperatorSettings()
     sim: SimSettings = SimSettings()
     http: HttpSettings = HttpSettings()
@@ -145,6 +148,7 @@ class Settings(Group):
             funding=_mapped(self.funding, FundingPolicy),
             hedge=_mapped(self.hedger, HedgePolicy),
             execution=_mapped(self.executor, ExecutionPolicy),
+            safety=_mapped(self.safety, SafetyPolicy),
             tactics=_mapped(self.tactics, TacticsPolicy),
         )
 

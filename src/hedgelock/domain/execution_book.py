@@ -8,6 +8,7 @@ from msgspec.structs import replace
 
 from hedgelock.domain import budget, order_execution, order_schedule
 from hedgelock.domain.effect import Effect, ExecutionReport, ListOrders
+from hedgelock.domain.ended_orders import recalled
 from hedgelock.domain.execution_memory import (
     FOREIGN_MAX,
     OPEN_MAX,
@@ -46,6 +47,8 @@ class Book:
         self._before = memory
         self._memory = memory
         self._orders = memory.orders
+        self._was = memory.orders
+        """The intents as this step found them, those brought back included."""
         self._actions = memory.actions
         self._tables = tables
         self._now = now
@@ -71,7 +74,7 @@ class Book:
             policy=policy.execution if policy else None,
             safety=self._tables.safety(self._account),
             frozen=self._memory.frozen,
-            orders_last_minute=sum(1 for at in self._memory.sends_ts_ms if at > since),
+            orders_last_minute=sum(map(since.__lt__, self._memory.sends_ts_ms)),
             ages=policy.risk if policy else RiskPolicy(),
             budget=self._memory.budget,
             is_reconciling=self._memory.is_reconciling,
@@ -125,7 +128,24 @@ class Book:
             for index, attempt in enumerate(order.attempts):
                 if attempt.client_order_id == client_order_id:
                     return order, index
-        return None
+        filed = recalled(self._memory, client_order_id)
+        if filed is None:
+            return None
+        self._was = {**self._was, filed.intent.intent_id: filed}
+        self._put(filed)
+        return self._find(client_order_id)
+
+    def _settle_recalled(self) -> None:
+        """What was brought back and brought nothing goes where it was; the rest stays whole."""
+        for entry in self._memory.ended:
+            order = self._was.get(entry.intent_id)
+            if order is None:
+                continue
+            if self._orders[entry.intent_id] is order:
+                self._orders = {k: o for k, o in self._orders.items() if o is not order}
+            else:
+                kept = tuple(e for e in self._memory.ended if e is not entry)
+                self._memory = replace(self._memory, ended=kept)
 
     def _put_attempt(self, order: OrderIntent, index: int, attempt: Attempt) -> OrderIntent:
         if attempt is order.attempts[index]:
@@ -204,7 +224,7 @@ class Book:
 
     def _note_sends(self, count: int) -> None:
         since = self._now.now_ms - RATE_WINDOW_MS
-        recent = [at for at in self._memory.sends_ts_ms if at > since]
+        recent = filter(since.__lt__, self._memory.sends_ts_ms)
         sends = (*recent, *(self._now.now_ms,) * count)[-SENDS_KEPT_MAX:]
         self._memory = replace(self._memory, sends_ts_ms=sends)
         self._known_scene = None

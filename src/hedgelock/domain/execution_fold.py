@@ -24,6 +24,7 @@ from hedgelock.domain.effect import (
     StreamReset,
     TransferAnswer,
 )
+from hedgelock.domain.ended_orders import filed
 from hedgelock.domain.execution_book import OUR_PREFIX, Book
 from hedgelock.domain.execution_memory import (
     ExecutionMemory,
@@ -70,7 +71,7 @@ class Fold(Book):
                 self._restored(message)
             case StreamReset():
                 self._stream_reset(message)
-            case SafetyState():
+            case SafetyState() if message.account == self._account:
                 self._safety_spoke(message)
             case Quarantined():
                 self._quarantined(message)
@@ -304,7 +305,7 @@ class Fold(Book):
         self._list_if_due()
         self._replace_stops()
         for order in list(self._orders.values()):
-            is_touched = order is not self._before.orders.get(order.intent.intent_id)
+            is_touched = order is not self._was.get(order.intent.intent_id)
             if not is_touched and not self._is_due(order_schedule.deadline_of(order)):
                 continue
             advanced = order_schedule.advance(order, self._scene())
@@ -340,8 +341,9 @@ class Fold(Book):
     def result(self) -> Step[ExecutionMemory]:
         """Confirm what others can see changing, forget what is long over, set the next deadline."""
         outputs = [self._output(alarm) for alarm in self._alarms]
+        self._settle_recalled()
         for order in list(self._orders.values()):
-            before = self._before.orders.get(order.intent.intent_id)
+            before = self._was.get(order.intent.intent_id)
             if order is before:
                 continue
             if before is None or order_schedule.view(order) != order_schedule.view(before):
@@ -359,7 +361,7 @@ class Fold(Book):
         memory = self._memory
         if self._orders is not memory.orders or self._actions is not memory.actions:
             memory = replace(memory, orders=self._orders, actions=self._actions)
-        memory = pruned(memory, self._now.now_ms)
+        memory = pruned(filed(memory), self._now.now_ms)
         return Step(memory, tuple(outputs), tuple(self._effects), Hold(until_ms=_until(memory)))
 
 

@@ -16,7 +16,7 @@ from hedgelock.domain.budget import Budget
 from hedgelock.domain.holdings import Holdings
 from hedgelock.domain.money import ZERO
 from hedgelock.domain.order import Fill, OrderStatus, OrderStyle, PlaceOrder
-from hedgelock.domain.safety import SafetyMode, SafetyReason, SafetyState
+from hedgelock.domain.safety import SafetyMode, SafetyState
 from hedgelock.domain.treasury import TreasuryAction
 
 OPEN_MAX: Final = 32
@@ -116,6 +116,16 @@ class OrderIntent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
         return sum((attempt.booked_qty for attempt in self.attempts), ZERO)
 
 
+class Ended(msgspec.Struct, frozen=True, array_like=True):
+    """An intent that is over and seen, encoded: `ended_orders` says when, and brings it back."""
+
+    intent_id: str
+    client_order_ids: tuple[str, ...]
+    decided_ts_ms: int
+    ended_ts_ms: int
+    order: msgspec.Raw
+
+
 class LegState(enum.Enum):
     """How far one half (transfer or loan) of a treasury action is."""
 
@@ -181,6 +191,7 @@ class TreasuryIntent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
 class ExecutionMemory(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The folded state of trade-executor, one per account.
 
+    `orders` are under way, or over and still to be looked at; `ended` wait for late news only.
     `retired` are ids of intents that are over and dropped, `retired_orders` the client ids of their
     orders, `retired_until_ms` the latest decision time among ids that even `retired` lost: nothing
     decided at or before it is ever started. `frozen` says why the account opens nothing ("" = it
@@ -189,6 +200,7 @@ class ExecutionMemory(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
 
     version: int = 1
     orders: dict[str, OrderIntent] = {}
+    ended: tuple[Ended, ...] = ()
     actions: dict[str, TreasuryIntent] = {}
     retired: tuple[tuple[str, int], ...] = ()
     retired_orders: tuple[str, ...] = ()
@@ -210,8 +222,10 @@ class ExecutionMemory(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
     budget: Budget = Budget()
 
     def is_over(self, intent_id: str) -> bool:
-        """The id was dealt with and dropped: delivered again, it means nothing."""
-        return any(intent_id == known for known, _ in self.retired)
+        """The id was dealt with and put away: delivered again, it means nothing."""
+        return intent_id in dict(self.retired) or any(
+            intent_id == entry.intent_id for entry in self.ended
+        )
 
 
 def retired(
@@ -233,8 +247,11 @@ def pruned(memory: ExecutionMemory, now_ms: int) -> ExecutionMemory:
 
     An intent goes when it ended ENDED_KEPT_MAX_MS ago, or when ENDED_MAX later ones have ended.
     """
+    whole, filed = memory.orders, {entry.intent_id: entry for entry in memory.ended}
     orders = _to_drop(
-        [(o.ended_ts_ms, key) for key, o in memory.orders.items() if o.ended_ts_ms], now_ms
+        [(o.ended_ts_ms, key) for key, o in whole.items() if o.ended_ts_ms]
+        + [(entry.ended_ts_ms, key) for key, entry in filed.items()],
+        now_ms,
     )
     actions = _to_drop(
         [(i.ended_ts_ms, key) for key, i in memory.actions.items() if i.ended_ts_ms], now_ms
@@ -242,12 +259,21 @@ def pruned(memory: ExecutionMemory, now_ms: int) -> ExecutionMemory:
     if not orders and not actions:
         return memory
     # A decision time from the future (a clock that was wrong) must not shut out what comes after.
-    ids = [(key, min(memory.orders[key].intent.decided_ts_ms, now_ms)) for key in orders]
+    ids: list[tuple[str, int]] = []
+    client_ids: list[str] = []
+    for key in orders:
+        if (entry := filed.get(key)) is not None:
+            decided_ms, client_order_ids = entry.decided_ts_ms, entry.client_order_ids
+        else:
+            decided_ms = whole[key].intent.decided_ts_ms
+            client_order_ids = tuple(a.client_order_id for a in whole[key].attempts)
+        ids.append((key, min(decided_ms, now_ms)))
+        client_ids += client_order_ids
     ids += [(key, min(memory.actions[key].action.decided_ts_ms, now_ms)) for key in actions]
-    client_ids = [a.client_order_id for key in orders for a in memory.orders[key].attempts]
     return msgspec.structs.replace(
         retired(memory, ids, client_ids),
-        orders={key: o for key, o in memory.orders.items() if key not in orders},
+        orders={key: o for key, o in whole.items() if key not in orders},
+        ended=tuple(entry for key, entry in filed.items() if key not in orders),
         actions={key: i for key, i in memory.actions.items() if key not in actions},
     )
 
@@ -273,10 +299,9 @@ def frozen(memory: ExecutionMemory, reason: str, *, now_ms: int, version: int) -
 def thawed(memory: ExecutionMemory, state: SafetyState) -> ExecutionMemory:
     """`memory` after a word of safety: only a person who resumed *after* the freeze lifts it."""
     is_resumed = (
-        state.mode is SafetyMode.ACTIVE
-        and state.reason is SafetyReason.OPERATOR_RESUME
-        and state.version > memory.frozen_version
-        and state.since_ts_ms >= memory.frozen_ts_ms
+        state.mode in (SafetyMode.ACTIVE, SafetyMode.REDUCING)
+        and state.resumed_version is not None and state.resumed_version > memory.frozen_version
+        and state.resumed_ts_ms is not None and state.resumed_ts_ms >= memory.frozen_ts_ms
     )
     if not memory.frozen or not is_resumed:
         return memory

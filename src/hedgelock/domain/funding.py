@@ -43,7 +43,7 @@ from hedgelock.domain.funding_signal import ExitLatch, ExitSignal, FundingSide, 
 from hedgelock.domain.hysteresis import Latch, Rungs, advance
 from hedgelock.domain.message import Message, Value
 from hedgelock.domain.money import ONE, ZERO, clip, saturate
-from hedgelock.domain.policy import FundingPolicy
+from hedgelock.domain.policy import HOUSE, FundingPolicy
 from hedgelock.domain.step import Hold, Now, Output, Step, Tables
 
 DAY_H, WEEK_H = 24, 168
@@ -57,8 +57,6 @@ HEARTBEAT_MS = 60_000
 RETRY_MS = 1_000
 """Look for the house policy this often while there is none."""
 NO_COST = HoldingCost(0, ZERO, ZERO, ZERO)
-HOUSE = "*"
-"""Whose policy holds the funding bands: one set for all accounts."""
 
 
 class FundingRegime(enum.Enum):

@@ -33,6 +33,10 @@ CENT = Decimal("0.01")
 """Amounts are given to the venue in whole cents, rounded towards doing less."""
 
 
+REST_SHARE = 5
+"""The rest of a realisation below one part in so many of a slice is left to the next one."""
+
+
 class Claim(NamedTuple):
     """What the loan wants from the trading pocket now, USDT."""
 
@@ -59,7 +63,9 @@ def claim(situation: Situation) -> Claim:
     policy, held, value = situation.policy, situation.balances, situation.counted_value
     if held.debt <= 0 or held.debt < policy.harvest_at * value:
         return Claim(ZERO, ZERO, is_urgent=False)
-    is_urgent = held.debt >= policy.urgent_at * value
+    is_urgent = situation.is_urgent
+    if situation.is_repay_forbidden and not is_urgent:
+        return Claim(ZERO, ZERO, is_urgent=False)
     need = held.debt - (policy.urgent_to if is_urgent else policy.harvest_to) * value
     wanted = need - held.fund
     return Claim(need, wanted if wanted >= situation.money_min else ZERO, is_urgent)
@@ -128,7 +134,8 @@ def _go_on(situation: Situation, *, is_lowering: bool) -> Plan:
     waits = is_lowering or situation.has_hedge_order or situation.has_treasury
     if waits or not (situation.is_fresh and situation.may_order):
         return Plan((), HedgeReason.SETTLING)
-    action = _close(situation, situation.realising)
+    worth_it = situation.policy.no_trade_band * _gain(situation) / REST_SHARE
+    action = _close(situation, situation.realising) if situation.realising >= worth_it else None
     if action is None:
         return Plan((), HedgeReason.SETTLING)
     return Plan((action,), HedgeReason.HARVEST_REALISE)
@@ -145,12 +152,26 @@ def _slice(
     held = situation.balances
     if held.withdrawable + ONE < held.cash:  # bound by margin
         return None
-    at_once = situation.policy.slices_max * situation.policy.no_trade_band * _gain(situation)
-    missing = min(limit - min(released, held.cash), at_once)
+    missing = min(limit - min(released, held.cash), at_once(situation))
     most = situation.exposure.low * _gain(situation)
     if min(limit, min(released, held.cash) + most) < least:
         return None
     return _close(situation, missing)
+
+
+def at_once(situation: Situation) -> Decimal:
+    """What `slices_max` slices of a band q realise of a short h, USDT: q · gain · Σ (1 − q/h)^k.
+
+    Each reopening takes the average entry down to what is left: without it the last slices would be
+    more than was meant, and their orders more than the venue takes in a second.
+    """
+    band, short = situation.policy.no_trade_band, situation.exposure.low
+    left = max(ZERO, ONE - band / short) if short > 0 else ZERO
+    slices, share = ZERO, ONE
+    for _ in range(situation.policy.slices_max):
+        slices += share
+        share *= left
+    return band * _gain(situation) * slices
 
 
 def _gain(situation: Situation) -> Decimal:
@@ -192,7 +213,7 @@ def _repay_with_collateral(situation: Situation, least: Decimal) -> Plan:
 
 def _replenish(situation: Situation) -> Plan:
     policy, held, value = situation.policy, situation.balances, situation.counted_value
-    if not situation.is_fresh or situation.mode is not SafetyMode.ACTIVE:
+    if not situation.is_fresh or situation.mode is SafetyMode.HALTED:
         return IDLE
     least = max(situation.money_min, CENT)
     missing = situation.reserve - held.equity

@@ -13,9 +13,11 @@ from hedgelock.domain.headroom import Headroom
 from hedgelock.domain.hedge_memory import HedgeMemory, Settled, is_read_after, is_settled
 from hedgelock.domain.inflight import Purpose, exposure
 from hedgelock.domain.instrument import CollateralTerms, Settlement, counted_qty
+from hedgelock.domain.limits import near_settlement
 from hedgelock.domain.money import ONE, ZERO
 from hedgelock.domain.order import Side
 from hedgelock.domain.policy import HedgePolicy, Policy
+from hedgelock.domain.refusal import Refusal
 from hedgelock.domain.risk import Confidence
 from hedgelock.domain.safety import SafetyMode
 from hedgelock.domain.situation import Balances, HedgeReason, ShortFunding, Situation
@@ -74,9 +76,24 @@ def situation(memory: HedgeMemory, tables: Tables, now: Now) -> Situation | Hedg
         has_realised=memory.has_realised,
         may_order=not memory.order_pause.holds(now.now_ms, risk.assessed_ts_ms),
         may_move=not memory.money_pause.holds(now.now_ms, risk.assessed_ts_ms),
+        is_hedge_pinned=safety is not None and safety.is_hedge_pinned(now.now_ms),
+        is_repay_forbidden=safety is not None and safety.is_repay_forbidden(now.now_ms),
+        sale_guard=_sale_guard(tables, policy, now),
         tactics=policy.tactics,
         funding=_short_funding(tables, policy, now),
         interest_hourly=_interest(memory, hedge),
+    )
+
+
+def turns_ms(tables: Tables, policy: Policy) -> tuple[int, ...]:
+    """Instants at which time alone changes what funding allows: too old, guarded, settled."""
+    funding = tables.funding(policy.hedge.instrument)
+    if funding is None:
+        return ()
+    settled_ms = funding.funding_next_ts_ms
+    return (
+        funding.ts_seen_ms + policy.risk.funding_age_max_ms + 1,
+        settled_ms - policy.execution.settlement_guard_ms, settled_ms,
     )
 
 
@@ -164,8 +181,7 @@ def _interest(memory: HedgeMemory, hedge: HedgePolicy) -> Decimal | None:
     return max(rates, default=None)
 
 
-def _context(tables: Tables, policy: Policy, now: Now) -> FundingContext | None:
-    """What is known of funding and not too old."""
+def _funding(tables: Tables, policy: Policy, now: Now) -> FundingContext | None:
     context = tables.funding(policy.hedge.instrument)
     if context is None or now.now_ms - context.ts_seen_ms > policy.risk.funding_age_max_ms:
         return None
@@ -173,13 +189,23 @@ def _context(tables: Tables, policy: Policy, now: Now) -> FundingContext | None:
 
 
 def _multiplier(tables: Tables, policy: Policy, now: Now) -> Decimal | None:
-    context = _context(tables, policy, now)
+    context = _funding(tables, policy, now)
     return None if context is None else min(ONE, context.multiplier_short)
+
+
+def _sale_guard(tables: Tables, policy: Policy, now: Now) -> HedgeReason | None:
+    """What the executor would answer to a discretionary sale: asking again and again is no use."""
+    context = _funding(tables, policy, now)
+    refusal = near_settlement(Side.SELL, context, policy.execution, now_ms=now.now_ms)
+    if refusal is None:
+        return None
+    is_near = refusal is Refusal.SETTLEMENT_NEAR
+    return HedgeReason.SETTLEMENT_NEAR if is_near else HedgeReason.FUNDING_UNKNOWN
 
 
 def _short_funding(tables: Tables, policy: Policy, now: Now) -> ShortFunding | None:
     """A positive rate is what the short receives, and what a long is expected to pay."""
-    context = _context(tables, policy, now)
+    context = _funding(tables, policy, now)
     if context is None:
         return None
     return ShortFunding(context.apr, context.costs[-1].expected_bps if context.costs else None)
@@ -187,10 +213,14 @@ def _short_funding(tables: Tables, policy: Policy, now: Now) -> ShortFunding | N
 
 def _is_sane(policy: Policy) -> bool:
     """The formulas hold: no division by zero, no sign turned round."""
-    hedge = policy.hedge
+    hedge, tactics = policy.hedge, policy.tactics
     left = ONE - hedge.stress_fall
     return (
-        ZERO < left < ONE
+        ZERO < tactics.fall_min <= tactics.fall_max < ONE
+        and hedge.cost_rate < tactics.fall_min
+        and tactics.carry_margin_max > 0
+        and ZERO <= tactics.solver_aim < ONE
+        and ZERO < left < ONE
         and hedge.stress_rise >= 0
         and ZERO <= hedge.cost_rate * left < hedge.stress_fall
         and hedge.ltv_max > 0
@@ -200,6 +230,7 @@ def _is_sane(policy: Policy) -> bool:
         and ZERO <= hedge.refill_below <= hedge.harvest_to <= hedge.harvest_at <= hedge.urgent_at
         and hedge.harvest_to <= hedge.urgent_to <= hedge.urgent_at
         and hedge.action_fraction_min >= 0
+        and hedge.cover_fraction >= 0
         and hedge.caution_size >= 0
         and hedge.position_size_max >= 0
     )

@@ -22,7 +22,7 @@ import msgspec
 
 from hedgelock.domain import protective_stop
 from hedgelock.domain.hedge_memory import HedgeMemory, in_log, settle, take
-from hedgelock.domain.hedge_scene import situation
+from hedgelock.domain.hedge_scene import situation, turns_ms
 from hedgelock.domain.inflight import OrderWatch, Purpose, TreasuryWatch, exposure
 from hedgelock.domain.message import Message
 from hedgelock.domain.money import ZERO, floor_to, saturate
@@ -111,14 +111,14 @@ def step(
     policy = tables.policy(memory.account)
     folded = take(memory, message, policy)
     if folded is None:
-        return Step(memory, hold=_hold(memory, policy, now))
+        return Step(memory, hold=_hold(memory, tables, policy, now))
     memory = settle(folded, policy) if folded.settled is None else folded
     safety = tables.safety(memory.account)
     mode = safety.mode if safety is not None else SafetyMode.ACTIVE
     actions: tuple[Action, ...] = ()
     if mode is not memory.mode:
         memory = _replace(memory, mode=mode)
-        if mode is not SafetyMode.ACTIVE:
+        if mode in (SafetyMode.HALTED, SafetyMode.KILLED):
             actions = (CancelAction(HedgeReason.SAFETY_CANCEL),)
     decision: Decision | None = None
     now_is: Situation | None = None
@@ -134,7 +134,8 @@ def step(
             now_is, decision = seen, decide(seen)
             reason = decision.reason
             actions += decision.actions
-    return _publish(memory, actions, policy=policy, now=now, why=Why(reason, now_is, decision))
+    published = _publish(memory, actions, policy=policy, now=now, why=Why(reason, now_is, decision))
+    return published._replace(hold=_hold(published.state, tables, policy, now))
 
 
 def _flatten(
@@ -218,7 +219,7 @@ def _publish(
             memory.stop, stop, intent_id=intent_id, now_ms=now.now_ms
         ),
     )
-    return Step(memory, tuple(outputs), hold=_hold(memory, policy, now))
+    return Step(memory, tuple(outputs))
 
 
 def _keep_stop(
@@ -383,8 +384,8 @@ def _words(action: Action) -> str:
     return f"cancel all ({action.reason.value})"
 
 
-def _hold(memory: HedgeMemory, policy: Policy | None, now: Now) -> Hold:
-    """Until an input grows too old or a pause ends; prices come through assessments only."""
+def _hold(memory: HedgeMemory, tables: Tables, policy: Policy | None, now: Now) -> Hold:
+    """Until an input grows too old, a pause or a guard ends; prices come through assessments only."""
     if policy is None or memory.risk is None:
         return Hold()
     oldest = min(memory.risk.assessed_ts_ms, memory.view.oldest_seen_ms() or 0)
@@ -392,6 +393,7 @@ def _hold(memory: HedgeMemory, policy: Policy | None, now: Now) -> Hold:
         oldest + policy.risk.account_age_max_ms + 1,
         memory.order_pause.until_ms,
         memory.money_pause.until_ms,
+        *turns_ms(tables, policy),
     )
     ahead = [deadline for deadline in deadlines if deadline > now.now_ms]
     return Hold(until_ms=min(ahead, default=None))

@@ -22,9 +22,11 @@ and again: its pace is limited, never its amount.
 
 from __future__ import annotations
 
+from hedgelock.domain.funding import FundingContext
 from hedgelock.domain.instrument import Instrument, Settlement
 from hedgelock.domain.money import ZERO
 from hedgelock.domain.order import PlaceOrder, Side
+from hedgelock.domain.policy import ExecutionPolicy
 from hedgelock.domain.refusal import Check, Context, Refusal, notional
 from hedgelock.domain.treasury import TreasuryAction, TreasuryKind
 
@@ -64,11 +66,20 @@ def settlement_check(intent: PlaceOrder, context: Context) -> Refusal | None:
     is_free = intent.protective or intent.reduce_only
     if policy is None or is_free or not _is_contract(context.instrument):
         return None
-    funding = context.funding
-    if funding is None or funding.funding_next_ts_ms <= context.now_ms:
+    return near_settlement(intent.side, context.funding, policy, now_ms=context.now_ms)
+
+
+def near_settlement(
+    side: Side, funding: FundingContext | None, policy: ExecutionPolicy, *, now_ms: int
+) -> Refusal | None:
+    """Why a discretionary opening on `side` waits for a settlement; None = it may go.
+
+    It ends by itself: SETTLEMENT_NEAR at the settlement, FUNDING_UNKNOWN with the next context.
+    """
+    if funding is None or funding.funding_next_ts_ms <= now_ms:
         return Refusal.FUNDING_UNKNOWN
-    pays = intent.side.sign * funding.funding_rate > 0
-    is_near = funding.funding_next_ts_ms - context.now_ms <= policy.settlement_guard_ms
+    pays = side.sign * funding.funding_rate > 0
+    is_near = funding.funding_next_ts_ms - now_ms <= policy.settlement_guard_ms
     return Refusal.SETTLEMENT_NEAR if pays and is_near else None
 
 

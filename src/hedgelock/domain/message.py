@@ -34,7 +34,8 @@ class Value(msgspec.Struct, frozen=True, kw_only=True):
             number = getattr(self, name)
             # Inline, because every message passes here several times on its way.
             if number is not None and (
-                not number.is_finite() or (abs(number.adjusted()) > _DIGITS_MAX and number)
+                not number.is_finite()
+                or (not -_DIGITS_MAX <= number.adjusted() <= _DIGITS_MAX and number)
             ):
                 raise ValueError(f"{kind.__name__}.{name} is not a usable number: {number}")
         for name in curves:

@@ -15,6 +15,9 @@ import msgspec
 
 from hedgelock.domain.message import Message, Value
 
+HOUSE = "*"
+"""The account that stands for all of them, in policies and in safety's word."""
+
 
 class Strategy(enum.Enum):
     """Which rule sizes the hedge."""
@@ -105,6 +108,8 @@ class HedgePolicy(Value, frozen=True, kw_only=True):
     refill_below: Decimal = D("0.65")
     action_fraction_min: Decimal = D("0.01")
     """Loan actions smaller than this fraction of V wait."""
+    cover_fraction: Decimal = D("0.0005")
+    """The pocket's coins are sold when it owes more than this fraction of V, until it has as much."""
     slices_max: int = 3
     """Slices (≤ the band each) of one realisation; what they brought is paid before the next."""
     caution_size: Decimal = D("0.02")
@@ -188,6 +193,31 @@ class ExecutionPolicy(Value, frozen=True, kw_only=True):
     """USDT."""
 
 
+class SafetyPolicy(Value, frozen=True, kw_only=True):
+    """When no new risk is taken (`domain/breakers.py`). Losses and costs as fractions of equity."""
+
+    daily_loss_max: Decimal = D("0.30")
+    drawdown_max: Decimal = D("0.50")
+    funding_cost_max: Decimal = D("0.01")
+    """Funding paid per day (UTC)."""
+    volatility_max: Decimal = D("0.12")
+    """Standard deviation of the hedge's mark per day."""
+    volatility_tau_ms: int = 6 * 3_600_000
+    losing_hedges_max: int = 8
+    """Closings in a row that lost money."""
+    reject_share_max: Decimal = D("0.5")
+    reject_least: int = 6
+    """Ended orders before the share of refused ones means anything."""
+    stale_after_ms: int = 60_000
+    sample_ms: int = 5_000
+    window_ms: int = 30_000
+    """Equity is looked at this often; losses and peaks are taken of windows of this length."""
+    adl_rank_warn: int = 4
+    """Warn from this auto-deleveraging rank on (1 to 5)."""
+    heartbeat_max_ms: int = 0
+    """The operator must have said a word within this time; 0 = need not."""
+
+
 class Policy(Message, frozen=True, kw_only=True):
     """All limits of one account; `version` counts up with every change."""
 
@@ -199,4 +229,5 @@ class Policy(Message, frozen=True, kw_only=True):
     funding: FundingPolicy = msgspec.field(default_factory=FundingPolicy)
     hedge: HedgePolicy = msgspec.field(default_factory=HedgePolicy)
     execution: ExecutionPolicy = msgspec.field(default_factory=ExecutionPolicy)
+    safety: SafetyPolicy = msgspec.field(default_factory=SafetyPolicy)
     tactics: TacticsPolicy = msgspec.field(default_factory=TacticsPolicy)

@@ -122,6 +122,8 @@ def _order_forbidden(
 ) -> Refusal | None:
     if safety is None:
         return None if protective else Refusal.SAFETY_ABSENT
+    if safety.mode is SafetyMode.REDUCING:
+        return None if protective or reduce_only else Refusal.REDUCING
     if safety.mode is SafetyMode.HALTED:
         return None if protective else Refusal.HALTED
     if safety.mode is SafetyMode.KILLED:

@@ -41,6 +41,7 @@ class Refusal(enum.Enum):
     """Decided before what is already forgotten: it may have been executed long ago."""
     POLICY_ABSENT = "policy_absent"
     SAFETY_ABSENT = "safety_absent"
+    REDUCING = "reducing"
     HALTED = "halted"
     KILLED = "killed"
     ACCOUNT_FROZEN = "account_frozen"

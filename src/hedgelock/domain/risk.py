@@ -52,7 +52,7 @@ from hedgelock.domain.message import Message, Value
 from hedgelock.domain.money import ZERO, saturate
 from hedgelock.domain.policy import RiskPolicy
 from hedgelock.domain.region import EMPTY_BOX, Anchor, LtvLimits, price_boxes
-from hedgelock.domain.scene import Scene, look, ltv_net_fall, net_delta, next_turn
+from hedgelock.domain.scene import Scene, equity_value, look, ltv_net_fall, net_delta, next_turn
 from hedgelock.domain.step import Hold, Now, Output, Step, Tables
 
 HEARTBEAT_MS = 10_000
@@ -107,6 +107,7 @@ class RiskAssessment(Message, frozen=True, kw_only=True):
     `ltv_exchange` is the venue's own, as last read. `ltv_net_fall` is the net LTV after the policy's
     fall, hedge gain counted; `margin_ratio_rise` is accountMMRate after its rally (None = no equity
     is left: infinite). `collateral_value` is naive, for display; `counted_value` is V.
+    `equity_value`: the whole account at the index, no haircut (None = something is not seen).
     """
 
     account: str
@@ -131,6 +132,7 @@ class RiskAssessment(Message, frozen=True, kw_only=True):
     since_ts_ms: int
     assessed_ts_ms: int
     market_ts_event_ms: int | None
+    equity_value: Decimal | None = None
 
     non_negative: ClassVar = ("ltv", "counted_value", "debt_value")
 
@@ -154,8 +156,7 @@ class Published(msgspec.Struct, frozen=True):
     prices: Quantities
     """(instrument, mark, index)."""
     quantities: tuple[Quantities, ...]
-    """Loan (coin, debt, counted), pocket (coin, wallet, counted), positions (instrument, qty,
-    entry), FUND (coin, qty, 0)."""
+    """Loan (coin, debt, counted), pocket (coin, wallet, counted), positions (…, qty, entry), FUND."""
 
 
 class RiskMemory(msgspec.Struct, frozen=True, kw_only=True):
@@ -184,7 +185,6 @@ _REASONS = (
     RiskReason.LTV_ABOVE_CRITICAL,
 )
 _INFINITE = Decimal("Infinity")
-_GROUND = Latch()
 
 
 # ---------------------------------------------------------------- judging
@@ -219,8 +219,7 @@ def _judge(latch: Latch | None, scene: Scene, rungs: Rungs, now_ms: int) -> _Ver
     if confidence is Confidence.FRESH:
         assert value is not None, "a loan that is seen whole has an LTV"
         latch = advance(
-            latch or _GROUND, value,
-            rungs=rungs, dwell_ms=scene.policy.risk.dwell_ms, now_ms=now_ms,
+            latch or Latch(), value, rungs=rungs, dwell_ms=scene.policy.risk.dwell_ms, now_ms=now_ms,
         )
         level = latch.level
     elif latch is not None:
@@ -367,6 +366,7 @@ def _assess(
         funding_apr=funding.apr if funding else None,
         inputs=_inputs(scene, now_ms), since_ts_ms=memory.since_ms, assessed_ts_ms=now_ms,
         market_ts_event_ms=tick.ts_event_ms if tick else None,
+        equity_value=equity_value(scene, view),
     )
 
 

@@ -103,6 +103,21 @@ def net_delta(view: AccountView, book: Book, coin: str) -> Decimal:
     return held + (wallet.wallet_qty if wallet is not None else ZERO) + book.delta_of(coin)
 
 
+def equity_value(scene: Scene, view: AccountView) -> Decimal | None:
+    """What the whole account is worth, USDT: pledged − owed + pocket + FUND, at the index, no haircut.
+
+    Unrealised profit counts once, at mark. Of FUND the hedge's coin and the quote count, of the pocket
+    what has a price. None = something that could be negative is not seen.
+    """
+    loan, book, hedge = scene.loan, scene.book, scene.policy.hedge
+    if not (loan.is_whole and book.is_whole) or view.fund is None or scene.tick is None:
+        return None
+    pocket = sum((line.wallet_qty * line.price for line in book.coins), ZERO)
+    upl = sum((p.upl_at(p.mark_price) * p.settle_price for p in book.positions), ZERO)
+    fund = view.fund_qty(hedge.quote) + view.fund_qty(hedge.coin) * scene.tick.index_price
+    return saturate(loan.collateral_value - loan.debt_value + pocket + upl + fund)
+
+
 def ltv_net_fall(scene: Scene, view: AccountView) -> Decimal | None:
     """Net LTV after the policy's fall with the hedge's gain counted; None = not computable.
 

@@ -43,7 +43,7 @@ def short_room(
         seqs[held.instrument] = held.seq
     for order in orders:
         name = order.intent.instrument
-        sizes[name] = sizes.get(name, ZERO) - _unseen(order, seqs.get(name), holdings)
+        sizes[name] = sizes.get(name, ZERO) - unseen(order, seqs.get(name), holdings)
         if order.intent.side is Side.SELL and not order.is_terminal:
             sizes[name] += max(ZERO, order.intent.qty - order.booked_qty)
     short = ZERO
@@ -55,7 +55,7 @@ def short_room(
     return ShortRoom(short, holdings.coins_of(instrument.base))
 
 
-def _unseen(order: OrderIntent, seq: int | None, holdings: Holdings) -> Decimal:
+def unseen(order: OrderIntent, seq: int | None, holdings: Holdings) -> Decimal:
     """Signed fills of an order (+ bought) that the position read does not show yet."""
     if seq is None:
         # Not listed = flat, if it was read after the order ended; else nothing of it was seen.

@@ -54,8 +54,12 @@ class HedgeReason(enum.Enum):
     CAPPED_BY_MARGIN = "capped_by_margin"
     BELOW_MINIMUM = "below_minimum"
     HALTED = "halted"
+    PINNED = "pinned"
+    """The operator wants the hedge left as it is."""
     INPUT_STALE = "input_stale"
     FUNDING_UNKNOWN = "funding_unknown"
+    SETTLEMENT_NEAR = "settlement_near"
+    """Discretionary size waits until a settlement that it would pay is over."""
     LOWERING_FIRST = "lowering_first"
     """The repayment waits until the short is small enough for the pocket that remains."""
     COVER_IMPOSSIBLE = "cover_impossible"
@@ -145,6 +149,13 @@ class Situation(NamedTuple):
     """False shortly after an order that came to nothing."""
     may_move: bool
     """The same for treasury actions."""
+    is_hedge_pinned: bool
+    """The operator wants the hedge left as it is."""
+    is_repay_forbidden: bool
+    """The operator wants nothing repaid."""
+    sale_guard: HedgeReason | None = None
+    """Why no discretionary sale is opened now, as its executor would say; None = it may be."""
+
     tactics: TacticsPolicy = TACTICS
     volatility_day: Decimal | None = None
     """σ of a day's log return; None = not known."""
@@ -153,6 +164,11 @@ class Situation(NamedTuple):
     """What is remembered of the discretionary short."""
     interest_hourly: Decimal | None = None
     """What the loan costs per hour, fraction; None = not known."""
+
+    @property
+    def is_urgent(self) -> bool:
+        """LTV has reached `urgent_at`: the loan is paid whatever the operator pinned."""
+        return self.balances.debt >= self.policy.urgent_at * self.counted_value
 
     @property
     def fall(self) -> Decimal:
@@ -184,6 +200,15 @@ class Situation(NamedTuple):
     def money_min(self) -> Decimal:
         """Loan actions below this wait, USDT."""
         return self.policy.action_fraction_min * self.counted_value
+
+    @property
+    def cover_min(self) -> Decimal:
+        """The pocket may owe so much, and has so much after a cover, USDT.
+
+        Each cover sells twice that: prices and fees around zero must not sell coins crumb by crumb.
+        """
+        least = self.spot.notional_min if self.spot is not None else None
+        return max(self.policy.cover_fraction * self.counted_value, least or ZERO)
 
     @property
     def is_fresh(self) -> bool:

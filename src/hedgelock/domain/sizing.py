@@ -3,7 +3,8 @@
 - A hedge order = target − (held + in flight), in lots, outside a band, inside every cap.
 - The band never blocks a reduction that h_cap demands; the short never exceeds C + b.
 - Without fresh inputs only a protective raise (or an urgent repayment from cash) is decided.
-- Missing data never removes a hedge; HALTED forbids what is not protective.
+- Missing data never removes a hedge; HALTED forbids what is not protective, REDUCING what adds to it.
+- A pinned hedge is left alone until LTV reaches `urgent_at`; what margin demands is done all the same.
 """
 
 from __future__ import annotations
@@ -74,7 +75,7 @@ def decide(s: Situation) -> Decision:
     if actions:
         return Decision(tuple(actions), actions[0].reason, numbers)
     if why in (HedgeReason.WITHIN_BAND, HedgeReason.ORDER_IN_FLIGHT):
-        if s.balances.equity < 0 and not s.has_spot_order:
+        if s.balances.equity < -s.cover_min and not s.has_spot_order:
             why = HedgeReason.COVER_IMPOSSIBLE
         elif money.reason is not None:
             why = money.reason
@@ -84,6 +85,7 @@ def decide(s: Situation) -> Decision:
 def _sale(s: Situation) -> harvest.Plan:
     """Collateral sold in place of a short that pays too much, where the solver says so."""
     may = s.is_fresh and s.is_settled and s.may_move and not s.has_treasury
+    may = may and not s.is_repay_forbidden
     amount = sale_wanted(s) if may and s.mode is SafetyMode.ACTIVE else ZERO
     if amount < s.money_min or amount <= 0:
         return harvest.IDLE
@@ -96,15 +98,17 @@ def _wanted(s: Situation) -> tuple[Decimal, bool]:
     """The short the strategy wants, before margin; and whether discretionary size is frozen.
 
     target = h_protective + m · h_discretionary. Where funding is unknown, inputs are stale or
-    safety says HALTED, discretionary size neither grows nor shrinks.
+    safety says HALTED, discretionary size neither grows nor shrinks; REDUCING: it only shrinks.
     """
     target = STRATEGIES[s.policy.strategy](s)
-    frozen = s.multiplier is None or not s.is_fresh or s.mode is not SafetyMode.ACTIVE
+    frozen = s.multiplier is None or not s.is_fresh or s.mode is SafetyMode.HALTED
     if frozen or s.multiplier is None:
         most = target.protective + target.discretionary
         wanted = max(target.protective, min(s.exposure.low, most))
     else:
         wanted = target.protective + s.multiplier * target.discretionary
+        if s.mode is SafetyMode.REDUCING:
+            wanted = max(target.protective, min(s.exposure.low, wanted))
     limit = min(s.short_max, s.policy.position_size_max)
     return clip(wanted, ZERO, limit), frozen and target.discretionary > 0
 
@@ -123,6 +127,8 @@ def _resize(
         order = _lower(s, max(ZERO, min(size, cap - slack)) if is_margin else size, reason)
         if order is not None:
             return order, reason
+    if s.is_hedge_pinned and not s.is_urgent and s.reopen_qty <= 0:
+        return None, HedgeReason.PINNED
     missing = min(size, cap - slack) - exposure.high
     if s.reopen_qty > 0 and missing > 0:
         qty = missing if missing >= band else min(s.reopen_qty, missing)
@@ -132,7 +138,7 @@ def _resize(
     if exposure.low - size >= band and exposure.low > size:
         if not s.is_fresh:
             return None, HedgeReason.INPUT_STALE
-        if s.mode is not SafetyMode.ACTIVE:
+        if s.mode is SafetyMode.HALTED:
             return None, HedgeReason.HALTED
         order = _lower(s, size, HedgeReason.HEDGE_LOWERED)
         return order, HedgeReason.BELOW_MINIMUM if order is None else order.reason
@@ -148,17 +154,27 @@ def _resize(
 def _raise(
     s: Situation, more: Decimal, reason: HedgeReason
 ) -> tuple[OrderAction | None, HedgeReason]:
-    """Sell `more` coins, rounded down to lots and limits."""
-    qty = floor_to(min(more, _order_max(s, s.instrument)), s.instrument.lot_size)
-    least = s.instrument.notional_min or ZERO
-    if qty < s.instrument.qty_min or qty * s.mark_price < least:
+    """Sell `more` coins, rounded down to lots and limits.
+
+    Where discretionary size must wait for a settlement, what protects does not: only that is sold.
+    """
+    protective = STRATEGIES[s.policy.strategy](s).protective - s.exposure.high
+    qty = _saleable(s, more)
+    if s.sale_guard is not None and qty > protective:
+        qty = _saleable(s, max(ZERO, protective)) if protective >= s.policy.no_trade_band else ZERO
+        if qty <= 0:
+            return None, s.sale_guard
+    if qty < s.instrument.qty_min or qty * s.mark_price < (s.instrument.notional_min or ZERO):
         return None, HedgeReason.BELOW_MINIMUM
-    is_protective = STRATEGIES[s.policy.strategy](s).protective >= s.exposure.high + qty
     action = OrderAction(
-        Side.SELL, qty, reduce_only=False, protective=is_protective,
+        Side.SELL, qty, reduce_only=False, protective=protective >= qty,
         purpose=Purpose.HEDGE, reason=reason,
     )
     return action, reason
+
+
+def _saleable(s: Situation, more: Decimal) -> Decimal:
+    return floor_to(min(more, _order_max(s, s.instrument)), s.instrument.lot_size)
 
 
 def _lower(s: Situation, size: Decimal, reason: HedgeReason) -> OrderAction | None:
@@ -183,10 +199,14 @@ def _order_max(s: Situation, instrument: Instrument) -> Decimal:
 
 
 def _cover(s: Situation) -> OrderAction | None:
-    """Sell pocket coins for the USDT that is owed (U < 0): a second loan dies on the next fall."""
+    """Sell pocket coins for the USDT that is owed: a second loan dies on the next fall.
+
+    From U < −m to U = +m, m = `cover_min`.
+    """
     spot, owed = s.spot, -s.balances.equity
-    if owed <= 0 or spot is None or s.has_spot_order or not (s.is_fresh and s.may_order):
+    if owed <= s.cover_min or spot is None or s.has_spot_order or not (s.is_fresh and s.may_order):
         return None
+    owed += s.cover_min
     net = s.mark_price * (ONE - spot.taker_fee) * (ONE - s.execution.slippage_max)
     most = floor_to(min(s.balances.coin_qty, _order_max(s, spot)), spot.lot_size)
     qty = min(max(ceil_to(owed / net, spot.lot_size), spot.qty_min), most) if net > 0 else ZERO

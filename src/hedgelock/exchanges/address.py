@@ -5,7 +5,8 @@ HTTP 403 beyond: whoever goes on asking is kept out for longer. Every process of
 same book, a small SQLite file; a restart does not forget a stand-off. Where the book cannot be written
 each process takes a fixed share.
 
-Sockets are not concerned: Bybit counts them apart, and an open one stays open.
+Orders over the trade socket are counted apart, as Bybit does: 3,000 a second and address. A stand-off
+does not concern them, nor any socket that is open.
 """
 
 from __future__ import annotations
@@ -29,6 +30,11 @@ READS_LIMIT: Final = 420
 """Reads stop here, so that orders always find room."""
 SHARE: Final = 120
 """What a process allows itself when it cannot see the others."""
+SOCKET_LIMIT: Final = 2_700
+"""Of the 3,000 requests a second that the venue takes over trade sockets from one address. Where the
+book is shared it holds for WINDOW_MS, which is stricter: five hundred orders a second, all day."""
+SOCKET_SHARE: Final = 300
+"""What a process allows itself of them when it cannot see the others, in one second."""
 LEASE: Final = 8
 LEASE_MS: Final = 1_000
 """Room is taken in leases: one write per eight requests or second. A lease counts as spent late."""
@@ -106,6 +112,33 @@ class SharedBook:
             self._db = None
 
 
+class _Lease:
+    """Room that this process has taken under a name, and not used up."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._left = 0
+        self._ends_ms = 0.0
+
+    def use(self, now_ms: float) -> bool:
+        """One request of what was taken; False = nothing is left of it, or its time is over."""
+        if not self._left or now_ms >= self._ends_ms:
+            return False
+        self._left -= 1
+        return True
+
+    def renew(self, book: Book, clock: Clock, *, limit: int) -> float:
+        """Take room and use one request of it: 0; else ms to wait. Raises what the book raises."""
+        wait_ms = book.lease(self._name, clock.now_ms(), limit=limit)
+        if not wait_ms:
+            self._left, self._ends_ms = LEASE - 1, clock.monotonic_ms() + LEASE_MS
+        return wait_ms
+
+    def drop(self) -> None:
+        """What is left is not used."""
+        self._left = 0
+
+
 class Address:
     """One venue as seen from this machine's network address; shared by every account here.
 
@@ -118,8 +151,10 @@ class Address:
         self._book = book
         self._own = Window(Rate(LIMIT, WINDOW_MS))
         self._share = Window(Rate(SHARE, WINDOW_MS))
-        self._left = 0
-        self._lease_ends_ms = 0.0
+        self._lease = _Lease(self.host)
+        self._own_socket = Window(Rate(SOCKET_LIMIT))
+        self._socket_share = Window(Rate(SOCKET_SHARE))
+        self._socket_lease = _Lease(f"{self.host} trade")
         self._banned_until_ms = 0.0
         """Monotonic: a clock that is set must not end a stand-off."""
         self._is_known = False
@@ -133,20 +168,30 @@ class Address:
         if self._book is None:
             self._own.requests = LIMIT if is_urgent else READS_LIMIT
             return self._own.take(now_ms)
-        if self._left and now_ms < self._lease_ends_ms:
-            self._left -= 1
+        if self._lease.use(now_ms):
             return 0.0
+        limit = LIMIT if is_urgent else READS_LIMIT
         try:
             self._learn(self._book)
-            wait_ms = self.stand_off_ms() or self._book.lease(
-                self.host, self._clock.now_ms(), limit=LIMIT if is_urgent else READS_LIMIT
-            )
+            return self.stand_off_ms() or self._lease.renew(self._book, self._clock, limit=limit)
         except (sqlite3.Error, OSError) as error:
             _log.warning("address_book_unusable", host=self.host, error=str(error), share=SHARE)
             return self._share.take(now_ms)
-        if not wait_ms:
-            self._left, self._lease_ends_ms = LEASE - 1, now_ms + LEASE_MS
-        return wait_ms
+
+    def take_socket(self) -> float:
+        """ms to wait before a request may leave over a trade socket; 0 = it is counted."""
+        now_ms = self._clock.monotonic_ms()
+        if self._book is None:
+            return self._own_socket.take(now_ms)
+        if self._socket_lease.use(now_ms):
+            return 0.0
+        try:
+            return self._socket_lease.renew(self._book, self._clock, limit=SOCKET_LIMIT)
+        except (sqlite3.Error, OSError) as error:
+            _log.warning(
+                "address_book_unusable", host=self.host, error=str(error), share=SOCKET_SHARE
+            )
+            return self._socket_share.take(now_ms)
 
     def stand_off_ms(self) -> float:
         """How long nobody here may ask; 0 = one may. The book is looked at once, at the start."""
@@ -161,7 +206,7 @@ class Address:
     def ban(self) -> None:
         """HTTP 403: everybody here stands off, in this process at once, elsewhere within a second."""
         self._banned_until_ms = self._clock.monotonic_ms() + STAND_OFF_MS
-        self._left = 0
+        self._lease.drop()
         _log.critical("venue_stand_off", host=self.host, seconds=STAND_OFF_MS // 1000)
         if self._book is not None:
             try:

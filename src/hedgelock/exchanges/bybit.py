@@ -21,7 +21,9 @@ from hedgelock.domain.account import (
     WalletRead,
 )
 from hedgelock.domain.execution import Effect, StreamReset, VenueEvent
+from hedgelock.domain.funding import FundingRate
 from hedgelock.domain.instrument import CollateralTerms, Instrument, category_of
+from hedgelock.domain.market import MarketTick
 from hedgelock.errors import BadMessage, VenueError, VenueForbidden, VenueRefused
 from hedgelock.exchanges import bybit_key
 from hedgelock.exchanges.address import Guard
@@ -78,8 +80,10 @@ CAPABILITIES = {
     "sim": Capabilities(
         loans=True, transfers=True, spot=True, trade_socket=True, private_stream=True
     ),
+    # The simulator's answers are new, the real market's prices in them may be 15 s old.
     "paper": Capabilities(
-        loans=True, transfers=True, spot=True, trade_socket=True, private_stream=True
+        loans=True, transfers=True, spot=True, trade_socket=True, private_stream=True,
+        rest_prices=False,
     ),
 }
 
@@ -231,6 +235,12 @@ class BybitExchange:
     async def read_collateral_terms(self, coins: Sequence[str]) -> list[CollateralTerms]:
         """Tiered ratios of the loan and of the trading account."""
         return await self._read_as("terms", self._reads.collateral_terms(coins))
+
+    async def read_prices(
+        self, instrument: str, *, ts_seen_ms: int
+    ) -> tuple[MarketTick, FundingRate | None]:
+        """Mark, index, book and funding of one instrument, for as long as its socket is silent."""
+        return await self._read_as("prices", self._reads.prices(instrument, ts_seen_ms))
 
     async def read_wallet(self) -> WalletRead:
         """The unified trading account and what may leave it."""

@@ -71,16 +71,20 @@ class TickerMerge:
         self, frame: Row, *, ts_seen_ms: int
     ) -> tuple[MarketTick, FundingRate | None]:
         """Merge one frame. BadMessage leaves the state as it was before."""
-        data = frame.row("data")
-        ts_event_ms = frame.ts_ms("ts")
         is_snapshot = frame.one_of("type", _FRAME_KINDS)
-        if is_snapshot:
-            prices: dict[str, Decimal | None] = {}
-            funding: dict[str, Any] = {}
-        elif self._has_snapshot:
-            prices, funding = dict(self._prices), dict(self._funding)
-        else:
+        if not is_snapshot and not self._has_snapshot:
             raise frame.bad("type", "a delta before any snapshot")
+        return self.take_row(
+            frame.row("data"), is_whole=is_snapshot, ts_event_ms=frame.ts_ms("ts"),
+            ts_seen_ms=ts_seen_ms,
+        )
+
+    def take_row(
+        self, data: Row, *, is_whole: bool, ts_event_ms: int, ts_seen_ms: int
+    ) -> tuple[MarketTick, FundingRate | None]:
+        """Merge a row, `is_whole` = in place of what is known. BadMessage leaves the state."""
+        prices = {} if is_whole else dict(self._prices)
+        funding = {} if is_whole else dict(self._funding)
         funding_changed = self._merge(data, prices, funding)
         tick = self._tick(prices, ts_event_ms, ts_seen_ms)
         rate = None
@@ -149,6 +153,15 @@ class TickerMerge:
             )
         except ValueError as error:
             raise BadMessage(f"$.data: {error}") from error
+
+
+def parse_ticker(
+    row: Row, *, instrument: str, ts_event_ms: int, ts_seen_ms: int
+) -> tuple[MarketTick, FundingRate | None]:
+    """A row of market/tickers; it has the fields of a pushed snapshot."""
+    return TickerMerge(instrument).take_row(
+        row, is_whole=True, ts_event_ms=ts_event_ms, ts_seen_ms=ts_seen_ms
+    )
 
 
 # ---------------------------------------------------------------- contract terms

@@ -19,6 +19,7 @@ from hedgelock.domain.account import (
     PositionsRead,
     WalletRead,
 )
+from hedgelock.domain.funding import FundingRate
 from hedgelock.domain.instrument import (
     CollateralTerms,
     CollateralTier,
@@ -27,6 +28,7 @@ from hedgelock.domain.instrument import (
     category_of,
     symbol_of,
 )
+from hedgelock.domain.market import MarketTick
 from hedgelock.errors import BadMessage, VenueRefused
 from hedgelock.exchanges import bybit_market, bybit_parse
 from hedgelock.exchanges.bybit_channels import OnBad
@@ -148,6 +150,21 @@ class BybitReads:
         if row is None:
             raise BadMessage(f"fee-rate: nothing for {symbol}")
         return bybit_market.parse_fees(row)
+
+    async def prices(
+        self, name: str, ts_seen_ms: int
+    ) -> tuple[MarketTick, FundingRate | None]:
+        """market/tickers of one instrument; the venue's time is that of its answer."""
+        category, symbol = category_of(name), symbol_of(name)
+        answer = await self._venue.get(
+            "/v5/market/tickers", {"category": category, "symbol": symbol}, signed=False
+        )
+        row = _one(answer.result.rows("list"), "symbol", symbol)
+        if row is None:
+            raise VenueRefused(f"Bybit quotes no {name}", code="symbol")
+        return bybit_market.parse_ticker(
+            row, instrument=name, ts_event_ms=answer.ts_event_ms, ts_seen_ms=ts_seen_ms
+        )
 
     async def collateral_terms(self, coins: Sequence[str]) -> list[CollateralTerms]:
         """Tiered ratios per coin; () where a coin does not count or the mode has no loans."""

@@ -93,10 +93,14 @@ class TradeChannel:
             answer.set_result(row)
 
     async def call(self, path: str, body: Mapping[str, Any]) -> Answer:
-        """One order request, sent once. Raises VenueError: OutcomeUnknown = it may have happened."""
+        """One order request, sent once. Raises VenueError: OutcomeUnknown = it may have happened.
+
+        VenueBusy = not sent, or not taken: it counts in the windows that REST shares.
+        """
         socket = self._socket
         if socket is None:
             raise OutcomeUnknown("the trade socket is not open", code="connection")
+        self._venue.admit_to_socket(path)
         self._requests += 1
         request_id = str(self._requests)
         frame = _ENCODE({

@@ -230,6 +230,19 @@ class CcxtVenue:
                     raise self._busy(f"no room for {endpoint}", "paced", int(wait_ms) + 1)
                 await asyncio.sleep(wait_ms / 1000)
 
+    def admit_to_socket(self, path: str) -> None:
+        """Count a request over a trade socket. VenueBusy = there is no room, and it must not leave.
+
+        Its endpoint's window is the one of REST; the address has another for its trade sockets.
+        """
+        guard, endpoint = self._guard, path.removeprefix("/v5/")
+        wait_ms = (
+            guard.paces.take("POST", endpoint, self._clock.monotonic_ms())
+            or guard.address.take_socket()
+        )
+        if wait_ms:
+            raise self._busy(f"no room for {endpoint}", "paced", int(wait_ms) + 1)
+
     def _sign(
         self, method: str, path: str, params: dict[str, Any], *, signed: bool
     ) -> dict[str, Any]:

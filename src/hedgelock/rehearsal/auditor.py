@@ -196,7 +196,7 @@ def _settled(world: World, _books: Books) -> Iterable[str]:
         yield f"the executor opens nothing: {executor.frozen}"
     if hedger.orders or hedger.treasury:
         yield f"the hedger waits for {[o.intent_id for o in hedger.orders]} {hedger.treasury}"
-    if hedger.mode is not SafetyMode.ACTIVE:
+    if hedger.mode in (SafetyMode.HALTED, SafetyMode.KILLED):
         yield f"safety says {hedger.mode.value}"
     for record in world.lives[-1].bus.read("quarantine"):
         body = codec.decode(record.value).body

@@ -1,1 +1,1 @@
-"""Offline studies whose results go into policy; nothing that runs imports them."""
+"""What is learnt from recorded markets, apart from what runs on them."""

@@ -18,13 +18,12 @@ import structlog
 from hedgelock.bus.codec import encode, new_trace
 from hedgelock.domain.account import LedgerLine, PositionChanged
 from hedgelock.domain.execution import OrderReport, StreamReset
-from hedgelock.domain.funding import FundingRate
-from hedgelock.domain.market import MarketTick
 from hedgelock.domain.message import Message
 from hedgelock.domain.registry import Quarantined
 from hedgelock.errors import BusError, VenueError, VenueForbidden
 from hedgelock.ports import Clock, Exchange, Outgoing, Publisher
 from hedgelock.services import ban_watch, clock_watch
+from hedgelock.services.price_feed import PriceFeed, PricePolicy, PriceStats
 
 _log = structlog.get_logger("collector")
 
@@ -41,7 +40,7 @@ class CollectorPolicy:
     """Wallet, positions, loan and FUND are read at least this often."""
     read_gap_ms: int = 250
     """…and at most this often: Bybit's loan and FUND reads allow 5 a second."""
-    funding_repeat_ms: int = 10_000
+    prices: PricePolicy = field(default_factory=PricePolicy)
     ledger_ms: int = 30_000
     ledger_overlap_ms: int = 600_000
     """The log is read again this far back: lines may appear late."""
@@ -62,15 +61,13 @@ class CollectorStats:
 
     published: dict[str, int] = field(default_factory=dict)
     failures: dict[str, int] = field(default_factory=dict)
-    conflated: int = 0
     resets: int = 0
     unreadable: dict[str, int] = field(default_factory=dict)
     hints: int = 0
     reads: int = 0
     clock_offset_ms: int = 0
     connected: bool = False
-    tick_seen_ms: dict[str, int] = field(default_factory=dict)
-    """Our clock at the newest tick per instrument."""
+    prices: PriceStats = field(default_factory=PriceStats)
     read_seen_ms: dict[str, int] = field(default_factory=dict)
     """Our clock at the newest successful read per kind."""
 
@@ -111,16 +108,18 @@ class Collector:
         self._policy = policy if policy is not None else CollectorPolicy()
         self._ledger = ledger
         self._connect = connect
-        self._is_behind = is_behind
         self._on_forbidden = on_forbidden
         self._count = 0
-        self._held: dict[str, MarketTick] = {}
-        self._is_publishing = False
-        self._funding: dict[str, tuple[tuple[object, ...], int]] = {}
         self._lines: dict[tuple[str, ...], int] = {}
         self._ledger_since_ms: int | None = None
         self._quarantine_minute = (0, 0)
         self._ban = ban_watch.BanWatch(clock)
+        self._prices = PriceFeed(
+            exchange, clock, instruments=self._instruments, policy=self._policy.prices,
+            publish=self._publish_all, failed=self._failed, is_behind=is_behind,
+            seed=f"{exchange.account} {self._boot}",
+        )
+        self.stats.prices = self._prices.stats
         self._stopping = asyncio.Event()
         self._dirty = asyncio.Event()
         self._clock_due = asyncio.Event()
@@ -165,7 +164,7 @@ class Collector:
             for task in (stopped, work):
                 task.cancel()
             await asyncio.gather(stopped, work, return_exceptions=True)
-            self._publish_held()
+            self._prices.publish_held()
             self._publisher.flush(self._policy.flush_s)
 
     async def _work(self) -> None:
@@ -178,7 +177,9 @@ class Collector:
         if self._exchange.capabilities.private_stream:
             loops.append(("private_stream", self._private_loop))
         if self._instruments:
-            loops.append(("market_stream", self._market_loop))
+            loops.append(("market_stream", self._prices.stream))
+            if self._exchange.capabilities.rest_prices:
+                loops.append(("prices", self._prices.watch))
             loops.append(("reference", self._reference_loop))
         if self._ledger is not None:
             loops.append(("account_ledger", self._ledger_loop))
@@ -236,7 +237,10 @@ class Collector:
         return Outgoing(topic, key, value)
 
     def _publish(self, topic: str, key: str, message: Message) -> None:
-        self._publisher.publish([self._outgoing(topic, key, message)])
+        self._publish_all(topic, [(key, message)])
+
+    def _publish_all(self, topic: str, rows: Sequence[tuple[str, Message]]) -> None:
+        self._publisher.publish([self._outgoing(topic, key, message) for key, message in rows])
 
     def quarantine(self, topic: str, reason: str, raw: bytes) -> None:
         """Keep what the venue sent and we could not read; the adapter's `on_bad`.
@@ -265,47 +269,7 @@ class Collector:
         )
         self._publish("quarantine", account, message)
 
-    # ------------------------------------------------------------ market
-
-    async def _market_loop(self) -> None:
-        async for event in self._exchange.market_stream(self._instruments):
-            match event:
-                case MarketTick():
-                    self._take_tick(event)
-                case FundingRate():
-                    self._take_funding(event)
-
-    def _take_tick(self, tick: MarketTick) -> None:
-        self.stats.tick_seen_ms[tick.instrument] = tick.ts_seen_ms
-        if tick.instrument in self._held:
-            self.stats.conflated += 1
-        self._held[tick.instrument] = tick
-        if not self._is_behind() and not self._is_publishing:
-            # At the end of this turn of the loop: ticks of several sockets share one append.
-            self._is_publishing = True
-            asyncio.get_running_loop().call_soon(self._publish_held)
-
-    def _publish_held(self) -> None:
-        self._is_publishing = False
-        if self._held:
-            self._publisher.publish(
-                [self._outgoing("market_data", name, tick) for name, tick in self._held.items()]
-            )
-            self._held.clear()
-
-    def _take_funding(self, rate: FundingRate) -> None:
-        """Publish on a change of rate, schedule or cap, and every `funding_repeat_ms`."""
-        terms = (
-            rate.funding_rate, rate.funding_interval_h, rate.funding_next_ts_ms, rate.funding_cap
-        )
-        known = self._funding.get(rate.instrument)
-        if (
-            known is not None and known[0] == terms
-            and rate.ts_seen_ms - known[1] < self._policy.funding_repeat_ms
-        ):
-            return
-        self._funding[rate.instrument] = (terms, rate.ts_seen_ms)
-        self._publish("funding_rates", rate.instrument, rate)
+    # ------------------------------------------------------------ reference
 
     async def _reference_loop(self) -> None:
         while True:

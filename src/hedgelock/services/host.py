@@ -21,13 +21,15 @@ from fastapi.responses import JSONResponse
 
 from hedgelock.bus import codec
 from hedgelock.config import Settings
+from hedgelock.domain.command import OperatorCommand
 from hedgelock.domain.order import ForeignFill, OrderConfirmation
-from hedgelock.domain.safety import OperatorCommand
+from hedgelock.domain.policy import HOUSE
 from hedgelock.domain.treasury import TreasuryConfirmation
 from hedgelock.errors import BadMessage, BusError, VenueError, VenueForbidden
 from hedgelock.ports import Bus, Clock, Exchange, LocalBus, Outgoing
 from hedgelock.services.collector import Collector, LedgerReader
-from hedgelock.services.observe import CollectorSource, Telemetry
+from hedgelock.services.collector_source import CollectorSource
+from hedgelock.services.observe import Telemetry
 from hedgelock.services.pump import LoopPump, Pump, ThreadPump
 from hedgelock.services.runner import Runner
 from hedgelock.services.service import Service
@@ -292,7 +294,7 @@ class Host:
         if "collector" not in self._names:
             return
         telemetry = self._telemetry["collector"]
-        policy = self._settings.policy("*").hedge
+        policy = self._settings.policy(HOUSE).hedge
         instruments: tuple[str, ...] = (policy.instrument, policy.spot_instrument)
         for account in self._settings.account_names():
             exchange = self._exchange(account)
@@ -365,7 +367,7 @@ class Host:
         except (msgspec.DecodeError, ValueError) as error:
             return HTTPStatus.UNPROCESSABLE_ENTITY, {"reason": f"not a command: {error}"}
         names = self._settings.account_names()
-        if body.account not in names:
+        if body.account not in (HOUSE, *names):
             reason = f"there is no account {body.account!r}; configured: {', '.join(names)}"
             return HTTPStatus.NOT_FOUND, {"reason": reason}
         ident = f"operator:{body.account}:{body.command_id}"

@@ -17,84 +17,32 @@ from hedgelock.domain.funding import FundingContext, FundingRegime
 from hedgelock.domain.hedging import HedgeDecision, PositionDiffers
 from hedgelock.domain.market import MarketTick
 from hedgelock.domain.message import Message
-from hedgelock.domain.order import ForeignFill, OrderConfirmation, OrderStatus, PlaceOrder
+from hedgelock.domain.order import (
+    ForeignFill,
+    OrderConfirmation,
+    OrderStatus,
+    PlaceOrder,
+    is_alarm,
+)
 from hedgelock.domain.policy import Policy
 from hedgelock.domain.risk import Confidence, RiskAssessment, RiskState
 from hedgelock.domain.safety import SafetyMode, SafetyState
 from hedgelock.domain.treasury import TreasuryAction, TreasuryConfirmation
 from hedgelock.errors import BusError, Fenced
-from hedgelock.ports import Clock, Exchange
-from hedgelock.services import clock_watch
-from hedgelock.services.collector import Collector
+from hedgelock.ports import Clock
+from hedgelock.services.collector_source import CollectorSource
 from hedgelock.services.runner import Runner
 from hedgelock.services.service import Observed
 from hedgelock.telemetry.http import service_app
 from hedgelock.telemetry.metrics import Metrics
 from hedgelock.topics import TOPICS
 
-READ_AGE_MAX_MS = 30_000
-TICK_AGE_MAX_MS = 10_000
 REFUSALS_IN_A_ROW = 3
 """So many orders rejected one after the other, and a person is told."""
-_READS = ("wallet", "positions", "fund", "loan")
 
 _CODES: dict[type, list[Any]] = {
     kind: list(kind) for kind in (RiskState, Confidence, FundingRegime, SafetyMode)
 }
-
-
-class CollectorSource:
-    """Readiness and counters of one account's collector."""
-
-    def __init__(self, collector: Collector, exchange: Exchange, clock: Clock) -> None:
-        self._collector = collector
-        self._exchange = exchange
-        self._clock = clock
-        self._shown: dict[tuple[str, str], int] = {}
-        self.forbidden = ""
-        """What a person has to do before the exchange answers; "" = nothing is known."""
-
-    def problems(self) -> list[str]:
-        """Why it is not ready; [] = it is."""
-        late = self._late()
-        if not late:
-            self.forbidden = ""
-        return [*late, self.forbidden] if self.forbidden else late
-
-    def _late(self) -> list[str]:
-        stats = self._collector.stats
-        if not stats.connected:
-            return ["the exchange is not connected"]
-        now_ms = self._clock.now_ms()
-        seen = {**stats.read_seen_ms, **stats.tick_seen_ms}
-        late = [f"{kind}: never read" for kind in _READS if kind not in stats.read_seen_ms]
-        for kind, seen_ms in seen.items():
-            limit = READ_AGE_MAX_MS if kind in stats.read_seen_ms else TICK_AGE_MAX_MS
-            if now_ms - seen_ms > limit:
-                late.append(f"{kind}: {(now_ms - seen_ms) / 1e3:.1f} s old")
-        return late
-
-    def show(self, metrics: Metrics) -> None:
-        """Bring the metrics up to the collector's own totals."""
-        stats = self._collector.stats
-        metrics.clock_offset_seconds.set(Decimal(stats.clock_offset_ms) / 1000)
-        metrics.clock_is_off.set(int(clock_watch.is_off(stats.clock_offset_ms)))
-        for topic, total in stats.published.items():
-            metrics.outputs_total.inc(self._since("published", topic, total), topic=topic)
-        for name, total in stats.failures.items():
-            metrics.read_failures_total.inc(self._since("failures", name, total), part=name)
-        put_aside = self._since("unreadable", "", stats.published.get("quarantine", 0))
-        metrics.quarantined_total.inc(put_aside, topic="exchange", reason="unreadable")
-        metrics.stream_reconnects_total.inc(
-            self._since("resets", "", stats.resets), stream="private"
-        )
-        bad = int(getattr(self._exchange, "bad_messages", 0))
-        metrics.bad_input_total.inc(self._since("bad", "", bad), source="exchange")
-
-    def _since(self, name: str, label: str, total: int) -> int:
-        before = self._shown.get((name, label), 0)
-        self._shown[name, label] = total
-        return max(0, total - before)
 
 
 class Telemetry:
@@ -258,6 +206,15 @@ class Telemetry:
         text = f"{count} rejected in a row: {end.text}" if count >= REFUSALS_IN_A_ROW else ""
         self.trouble(f"{end.account}'s orders", text)
 
+    def alarm(self, end: OrderConfirmation) -> None:
+        """An order that nobody can explain: the account opens nothing until a person resumes it."""
+        self.metrics.unexplained_orders_total.inc(account=end.account)
+        self._log.critical(
+            "unexplained_order", account=end.account, client_order_id=end.client_order_id,
+            venue_order_id=end.venue_order_id, instrument=end.instrument, side=end.side.value,
+            filled=end.filled_qty, text=end.text,
+        )
+
     def changed(self, name: str, key: str, value: object) -> bool:
         """True the first time and whenever `value` differs from the last."""
         if self._states.get((name, key)) == value:
@@ -327,6 +284,8 @@ def _show_order_end(to: Telemetry, envelope: codec.Envelope) -> None:
     body: OrderConfirmation = envelope.body
     if not body.is_terminal or not to.changed("order", body.intent_id, body.revision):
         return
+    if is_alarm(body):
+        to.alarm(body)
     to.metrics.orders_total.inc(status=body.status.value)
     to.count_refusal(body)
     to.metrics.fills_total.inc(len(body.fills))

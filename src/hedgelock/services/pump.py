@@ -104,6 +104,7 @@ class LoopPump:
     ) -> None:
         """`local`: the bus where it is one of this process, whose turns are transactions."""
         self._loop = asyncio.get_running_loop()
+        self._thread = threading.get_ident()
         self._transaction = local.turn if local else contextlib.nullcontext
         self._settle = local.settle if local else _nothing
         self._runners = runners
@@ -125,7 +126,10 @@ class LoopPump:
             self._has_more = True
         elif not self._is_due and not self._is_over:
             self._is_due = True
-            self._loop.call_soon_threadsafe(self._run)
+            if threading.get_ident() == self._thread:  # nobody sleeps who would have to be woken
+                self._loop.call_soon(self._run)
+            else:
+                self._loop.call_soon_threadsafe(self._run)
 
     def stop(self) -> None:
         """No further round; on the loop's thread."""

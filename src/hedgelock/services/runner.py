@@ -50,6 +50,8 @@ class _Kept(Generic[S]):
     seq: int
     hold: Hold
     frozen: str = ""
+    hash: str = ""
+    """`digest` of `value`; "" where there is none yet."""
     journaled: int = 0
     """Journal entries since the last that holds the whole state; 0 = the next one does."""
 
@@ -89,6 +91,7 @@ class Runner(Generic[S]):
         self._inbox: collections.deque[tuple[str, Input]] = collections.deque()
         self._inbox_count = 0
         self._told: collections.deque[tuple[str, codec.Envelope]] = collections.deque()
+        self._read: collections.Counter[str] = collections.Counter()
         self._rounds: collections.deque[tuple[float, float, int]] = collections.deque(maxlen=4_096)
         self.held_count = 0
         """Ticks that the accounts' hold regions spared a step."""
@@ -113,6 +116,9 @@ class Runner(Generic[S]):
         """Tell metrics and log what was said since the last report: off the path of a decision."""
         while self._told:
             self.observed.output(*self._told.popleft())
+        for topic, count in self._read.items():
+            self.observed.record(topic, count)
+        self._read.clear()
         while self._rounds:
             fold_ms, commit_ms, steps = self._rounds.popleft()
             self.observed.step_seconds(fold_ms / 1e3)
@@ -202,7 +208,8 @@ class Runner(Generic[S]):
         for key, value in values.items():
             stored = msgspec.json.decode(value, type=Stored)
             state = bytes(stored.state)
-            self._kept[key] = _Kept(self.service.decode_state(state), state, stored.seq, Hold())
+            known = self.service.decode_state(state)
+            self._kept[key] = _Kept(known, state, stored.seq, Hold(), hash=digest(state))
             work.inputs[key].append(self._made(key, Restored(now_ms=now_ms)))
         self.observed.restored(partition, len(values))
 
@@ -233,7 +240,7 @@ class Runner(Generic[S]):
             changed[record.topic, record.key] = (record, row)
             self.newest_ms[record.topic] = record.ts_ms
         for (topic, row_key), (record, row) in changed.items():
-            self.observed.record(topic, 1)
+            self._read[topic] += 1
             for key in self._concerned(topic, row_key, row.envelope.body):
                 work.inputs[key].append(
                     Input(row.envelope.body, row.envelope.id, row.envelope.trace, topic,
@@ -256,7 +263,7 @@ class Runner(Generic[S]):
     def _take_record(self, record: Record, work: _Work) -> None:
         work.offsets[record.topic, record.partition] = record.offset + 1
         self.newest_ms[record.topic] = record.ts_ms
-        self.observed.record(record.topic, 1)
+        self._read[record.topic] += 1
         try:
             envelope = codec.decode(record.value, record.topic)
         except SchemaTooNew:
@@ -333,9 +340,8 @@ class Runner(Generic[S]):
             return None
         now_ms = self._clock.now_ms()
         reader = TableReader(self.tables)
-        after = _Kept(
-            before.state, before.value, before.seq, before.hold, journaled=before.journaled
-        )
+        after = _Kept(before.state, before.value, before.seq, before.hold, hash=before.hash,
+                      journaled=before.journaled)
         bodies: list[tuple[str, str, bytes]] = []
         out: list[Outgoing] = []
         effects: list[Emitted] = []
@@ -366,13 +372,14 @@ class Runner(Generic[S]):
             # Nothing changed: no record, and the sequence stays where the journal left it.
             after.seq = before.seq
             return after, None
+        after.hash = digest(after.value)
         emitted += effects
         by_value, by_hash = journal.rows_used(reader)
         entry = _json.encode(JournalStep(
             service=self.service.name, key=key, seq=after.seq, now_ms=now_ms,
-            log_id=self.session.log_id, before=digest(before.value) if before.value else "",
+            log_id=self.session.log_id, before=before.hash,
             inputs=tuple(map(_journal_input, inputs[:folded])), rows=by_value,
-            after=digest(after.value), outputs=journal.outputs_digest(bodies),
+            after=after.hash, outputs=journal.outputs_digest(bodies),
             state=msgspec.Raw(after.value if after.journaled == 0 else b"null"),
             version=__version__,
         ))

@@ -10,7 +10,9 @@ def service(operator_key: bytes) -> Service[safety.SafetyMemory]:
     """The service that trusts commands signed with `operator_key`."""
     return Service(
         name="safety",
-        inputs=("operator_commands", "account_raw", "risk_state", "trade_confirmations"),
+        inputs=(
+            "operator_commands", "account_raw", "account_ledger", "risk_state", "trade_confirmations",
+        ),
         tables=("policies",),
         step=safety.make_step(operator_key),
         initial=lambda _account: safety.SafetyMemory(),

@@ -12,8 +12,8 @@ from hedgelock.bus import codec
 from hedgelock.domain.funding import FundingContext
 from hedgelock.domain.instrument import CollateralTerms, Instrument
 from hedgelock.domain.market import MarketTick
-from hedgelock.domain.policy import Policy
-from hedgelock.domain.safety import SafetyState
+from hedgelock.domain.policy import HOUSE, Policy
+from hedgelock.domain.safety import SafetyState, stricter
 
 
 class TableRow(msgspec.Struct, frozen=True):
@@ -25,8 +25,20 @@ class TableRow(msgspec.Struct, frozen=True):
 
     @classmethod
     def of(cls, value: bytes, topic: str | None = None) -> TableRow:
-        """Decode a row of `topic`; raises BadMessage, also for a kind that does not belong there."""
-        return cls(codec.decode(value, topic), value, digest(value))
+        """Decode a row of `topic`; raises BadMessage, also for a kind that does not belong there.
+
+        Services of one process get the very same bytes, one after the other: decoded once.
+        """
+        row = _LAST.get(topic or "")
+        if row is None or row.value is not value:
+            row = cls(codec.decode(value, topic), value, digest(value))
+            if topic:
+                _LAST[topic] = row
+        return row
+
+
+_LAST: dict[str, TableRow] = {}
+"""The row of each topic that was decoded last."""
 
 
 def digest(value: bytes) -> str:
@@ -75,6 +87,6 @@ class TableReader:
         return body
 
     def safety(self, account: str) -> SafetyState | None:
-        """Safety's latest word on an account."""
-        body: SafetyState | None = self._body("safety_state", account)
-        return body
+        """What binds an account: safety's latest word on it, or on the house."""
+        own: SafetyState | None = self._body("safety_state", account)
+        return stricter(own, self._body("safety_state", HOUSE))

@@ -13,7 +13,15 @@ from hedgelock.simulator.rows import locked_coins, push_wallet
 from hedgelock.simulator.state import Account, Exchange, Refused, Row
 
 COINS_NAMED_MAX = 10
+ETHER, TRON = ("ETH", "ERC20"), ("TRX", "TRC20")
+CHAINS = {"ETH": (ETHER,), "USDC": (ETHER,), "USDT": (ETHER, TRON)}
+"""Chains and their types of the coins that have no chain of their own name."""
 EIGHT = Decimal("0.00000001")
+
+
+def chains_of(coin: str) -> tuple[tuple[str, str], ...]:
+    """Chains of a coin, each with what kind of tokens it has."""
+    return CHAINS.get(coin, ((coin, coin),))
 
 
 def coin_info(x: Exchange, a: Account, params: Params) -> Row:
@@ -25,12 +33,13 @@ def coin_info(x: Exchange, a: Account, params: Params) -> Row:
                 "name": coin, "coin": coin, "remainAmount": "1000000",
                 "chains": [
                     {
-                        "chain": coin, "chainType": coin, "confirmation": "1",
+                        "chain": chain, "chainType": kind, "confirmation": "1",
                         "withdrawFee": "0.0001", "depositMin": "0", "withdrawMin": "0.001",
                         "minAccuracy": "8", "chainDeposit": "0", "chainWithdraw": "0",
                         "withdrawPercentageFee": "0", "contractAddress": "",
                         "safeConfirmNumber": "1",
                     }
+                    for chain, kind in chains_of(coin)
                 ],
             }
             for coin in x.coins

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-from hedgelock.simulator.candles import INTERVALS_MS
 from hedgelock.simulator.instruments import Contract, instrument_row
+from hedgelock.simulator.intervals import INTERVALS_MS, opening, shifted
 from hedgelock.simulator.matching import BUY, SELL
 from hedgelock.simulator.money import text
 from hedgelock.simulator.open_interest import open_interest
@@ -79,7 +79,8 @@ def ticker_row(x: Exchange, c: Contract) -> Row:
         "symbol": c.symbol, "lastPrice": text(quote.last), "indexPrice": text(quote.index),
         "markPrice": text(quote.mark), "prevPrice24h": text(quote.open_24h),
         "price24hPcnt": text(change), "highPrice24h": text(quote.high_24h),
-        "lowPrice24h": text(quote.low_24h), "prevPrice1h": text(quote.open_24h),
+        "lowPrice24h": text(quote.low_24h),
+        "prevPrice1h": text(x.market.candles[c.key].ago(60) or quote.open_24h),
         "turnover24h": text(quote.turnover.quantize(Decimal("0.0001"))),
         "volume24h": text(quote.volume), "bid1Price": text(c.price(bid)),
         "bid1Size": text(c.qty(bid_lots)), "ask1Price": text(c.price(ask)),
@@ -134,12 +135,14 @@ def _span(x: Exchange, params: Params) -> tuple[str, int, int, int]:
     interval = need(params, "interval")
     if interval not in INTERVALS_MS:
         raise Refused(10001, "params error: interval invalid")
-    count, step = limit(params, default=200, most=1000), INTERVALS_MS[interval]
-    start, end = whole(params, "start", 0), whole(params, "end", 0)
+    count = limit(params, default=200, most=1000)
+    start, end = min(whole(params, "start", 0), x.now_ms + 1), whole(params, "end", 0)
     if start and not end:
-        end = start + count * step - 1
+        first = opening(interval, start)
+        end = shifted(interval, first, count + (first < start)) - 1
     end = min(end or x.now_ms, x.now_ms)
-    return interval, max(start, end - count * step + 1), end, count
+    oldest = shifted(interval, opening(interval, end), 1 - count)
+    return interval, max(start, oldest), end, count
 
 
 def _klines(x: Exchange, params: Params, series: str) -> Row:

@@ -7,8 +7,8 @@ from decimal import Decimal
 from hedgelock.simulator.api_market import category, contract, perpetual
 from hedgelock.simulator.instruments import tier_rows
 from hedgelock.simulator.money import text
-from hedgelock.simulator.open_interest import open_interest
 from hedgelock.simulator.params import Params, forward, limit, need, optional, whole
+from hedgelock.simulator.realised import realised
 from hedgelock.simulator.routes import Envelope, PublicHandler, PublicRoute
 from hedgelock.simulator.state import Exchange, Refused, Row
 
@@ -19,7 +19,6 @@ PERIODS_MS = {
     "1d": 24 * HOUR_MS,
 }  # fmt: skip
 VOLATILITY_DAYS = ("7", "14", "21", "30", "60", "90", "180", "270")
-VOLATILITY = "0.45"  # options are not simulated: one level for all bases and periods
 VENUES = (("Binance", "0.5"), ("Bybit", "0.3"), ("OKX", "0.2"))
 PRO_RATES = (("0.00028", "0.0001"), ("0.00025", "0.00005"), ("0.00022", "0.000025"))
 MAKER_REBATES = ("-0.0000075", "-0.000015", "-0.000025")
@@ -57,14 +56,17 @@ def _instants(x: Exchange, params: Params, step_ms: int) -> list[int]:
 
 
 def interest_history(x: Exchange, params: Params) -> Row:
-    """GET market/open-interest: today's level for the past too, newest first."""
+    """GET market/open-interest, newest first."""
     c = perpetual(x, params)
-    both = text(open_interest(x, c))
-    half = text(open_interest(x, c) / 2)
-    rows = [
-        {"openInterest": both, "singleOpenInterest": half, "timestamp": str(at_ms)}
-        for at_ms in _instants(x, params, _period(params, "intervalTime"))
-    ]
+    rows = []
+    for at_ms in _instants(x, params, _period(params, "intervalTime")):
+        both = x.interest.at(c, at_ms)
+        rows.append(
+            {
+                "openInterest": text(both), "singleOpenInterest": text(both / 2),
+                "timestamp": str(at_ms),
+            }
+        )  # fmt: skip
     return {"symbol": c.symbol, "category": c.category, "list": rows, "nextPageCursor": ""}
 
 
@@ -84,8 +86,8 @@ def account_ratio(x: Exchange, params: Params) -> Row:
 
 
 def insurance(x: Exchange, params: Params) -> Row:
-    """GET market/insurance: one pool per settle coin."""
-    rows = x.pools.rows(x.contracts, optional(params, "coin"))
+    """GET market/insurance: the shared pool of each settle coin, and isolated ones."""
+    rows = x.pools.rows(optional(params, "coin"))
     return {"updatedTime": str(x.now_ms // 60_000 * 60_000), "list": rows}
 
 
@@ -120,24 +122,37 @@ def index_components(x: Exchange, params: Params) -> Row:
 
 
 def volatility(x: Exchange, params: Params) -> Row:
-    """GET market/historical-volatility: hourly, of options only, newest first."""
+    """GET market/historical-volatility: of the index, hourly, newest first.
+
+    The exchange has it for its options only; it moves once a day here.
+    """
     if category(params) != "option":
         raise Refused(10001, "params error: Category is invalid")
-    days = optional(params, "period", "7")
+    days, base = optional(params, "period", "7"), optional(params, "baseCoin", "BTC")
     if days not in VOLATILITY_DAYS:
         raise Refused(10001, "params error: period invalid")
+    c = next((c for c in x.contracts.values() if c.base == base and not c.is_spot), None)
+    if c is None:
+        raise Refused(10001, "params error: baseCoin invalid")
     start, end = whole(params, "startTime", 0), whole(params, "endTime", 0)
     if bool(start) is not bool(end) or end - start > 30 * 24 * HOUR_MS:
         raise Refused(10001, "params error: the time range is invalid")
     last = min(end or x.now_ms, x.now_ms) // HOUR_MS
     first = -(-start // HOUR_MS) if start else last
+    hours = range(last, first - 1, -1)
+    levels = realised(
+        x.market.candles[c.key], period=int(days), days={hour // 24 for hour in hours} or {0}
+    )
     return {
         "category": "option",
         "list": [
-            {"period": int(days), "value": VOLATILITY, "time": str(hour * HOUR_MS)}
-            for hour in range(last, first - 1, -1)
+            {
+                "period": int(days), "value": text(Decimal(f"{levels[hour // 24]:.8f}")),
+                "time": str(hour * HOUR_MS),
+            }
+            for hour in hours
         ],
-    }
+    }  # fmt: skip
 
 
 def fee_groups(x: Exchange, params: Params) -> Row:
@@ -170,7 +185,15 @@ def delivery_prices(x: Exchange, params: Params) -> Row:
     return {"category": category(params), "list": [], "nextPageCursor": ""}
 
 
+def system_status(x: Exchange, params: Params) -> Row:
+    """GET system/status: maintenance, newest first."""
+    wanted = {name: optional(params, name) for name in ("id", "state")}
+    rows = [incident.row() for incident in reversed(x.conditions.incidents)]
+    return {"list": [r for r in rows if all(v in {"", r[name]} for name, v in wanted.items())]}
+
+
 PUBLIC: dict[str, PublicHandler] = {
+    "/v5/system/status": system_status,
     "/v5/market/risk-limit": risk_limit,
     "/v5/market/open-interest": interest_history,
     "/v5/market/account-ratio": account_ratio,
@@ -184,5 +207,6 @@ PUBLIC: dict[str, PublicHandler] = {
 ODD: dict[str, PublicRoute] = {
     "/v5/market/historical-volatility": PublicRoute("SUCCESS", Envelope.FLAT),
     "/v5/market/index-price-components": PublicRoute(""),
+    "/v5/system/status": PublicRoute(""),
     "/v5/market/delivery-price": PublicRoute("success"),
 }

@@ -147,5 +147,6 @@ PRIVATE: dict[tuple[str, str], Route] = {
     ("POST", "/v5/order/cancel-batch"): Route(cancel_batch, WRITE, weight=_weight),
     ("POST", "/v5/order/pre-check"): Route(pre_check, WRITE),
     ("POST", "/v5/account/set-limit-px-action"): Route(price_limit.set_action, WRITE, "success"),
+    ("GET", "/v5/account/user-setting-config"): Route(price_limit.behaviour, WRITE),
     **api_orders.PRIVATE, **api_position.PRIVATE, **api_dcp.PRIVATE,
 }  # fmt: skip

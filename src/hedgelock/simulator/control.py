@@ -9,7 +9,7 @@ from urllib.parse import parse_qs
 
 import msgspec
 
-from hedgelock.simulator import live_feed, loans
+from hedgelock.simulator import deeds, live_feed, loans
 from hedgelock.simulator.fault_kinds import KINDS, Fault
 from hedgelock.simulator.money import ZERO, text
 from hedgelock.simulator.request import Reply, Request
@@ -140,6 +140,15 @@ def _add_deed(gateway: Gateway, told: Told) -> Row:
     return {"at_s": deed.at_s, "kind": deed.kind}
 
 
+def _deed_kinds(gateway: Gateway, told: Told) -> Row:
+    return {
+        "kinds": {
+            name: {"says": kind.says, "needs": kind.needs, "ends": kind.ends}
+            for name, kind in deeds.KINDS.items()
+        }
+    }
+
+
 def _add_account(gateway: Gateway, told: Told) -> Row:
     setup = msgspec.json.decode(told.body, type=AccountTable).setup()
     x = gateway.venue.exchange
@@ -188,6 +197,7 @@ ROUTES: dict[tuple[str, str], Route] = {
     ("DELETE", "/sim/faults"): _drop_faults,
     ("GET", "/sim/faults/kinds"): _kinds,
     ("POST", "/sim/deeds"): _add_deed,
+    ("GET", "/sim/deeds/kinds"): _deed_kinds,
     ("POST", "/sim/accounts"): _add_account,
     ("POST", "/sim/accounts/terms"): _set_terms,
 }
@@ -247,7 +257,7 @@ def account_state(x: Exchange, account: Account) -> Row:
         "liquidated": bool(account.loan_liquidated_ms or account.margin_liquidated_ms),
         "loan_liquidated_ms": account.loan_liquidated_ms,
         "margin_liquidated_ms": account.margin_liquidated_ms,
-        "orders": len(account.orders),
+        "orders": account.orders.total,
         "open_orders": len(account.open_orders),
         "fills": account.fills,
         "fees_usd": text(account.fees_usd.quantize(CENT)),

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from decimal import Decimal
 
 from hedgelock.simulator import adl
+from hedgelock.simulator.incidents import Incident
 from hedgelock.simulator.instruments import Contract
 from hedgelock.simulator.matching import BUY
 from hedgelock.simulator.money import ONE, ZERO
@@ -95,10 +96,14 @@ KINDS: dict[str, Kind] = {
     ),
     "colres": Kind("sets the loan's colRes to `amount`: 0, 1 or 2 (top-up refused)", ends=True),
     "tiers_missing": Kind("market/risk-limit answers without rows", ends=True),
-    "maintenance": Kind("trading and loans answer 10016, reads go on", ends=True),
+    "wallet_blank": Kind('every account-level wallet field is "", as in isolated margin', ends=True),
+    "maintenance": Kind(
+        "trading and loans answer 10016, reads go on; its end forgets what closed recently",
+        ends=True,
+    ),
     "reduce_only": Kind("`symbol` takes closing orders only", ("symbol",), ends=True),
     "delist": Kind("`symbol` takes no orders and loses the resting ones", ("symbol",), ends=True),
-    "insurance_drain": Kind("empties the insurance pool of `coin`", ("coin",)),
+    "insurance_drain": Kind("empties the insurance pool `coin`, or the isolated one of a contract", ("coin",)),
     "human_order": Kind(
         "a market order of `amount` by the account itself, as if in the app: no orderLinkId",
         ("account", "symbol", "side", "amount"),
@@ -263,20 +268,29 @@ def _colres(agenda: Agenda, deed: Deed) -> Undo:
     return undo
 
 
-def _tiers_missing(agenda: Agenda, deed: Deed) -> Undo:
-    agenda.x.conditions.tiers_missing = True
+def _flag(name: str) -> Callable[[Agenda, Deed], Undo]:
+    """A deed that sets a condition until it is undone."""
 
-    def undo() -> None:
-        agenda.x.conditions.tiers_missing = False
+    def do(agenda: Agenda, deed: Deed) -> Undo:
+        conditions = agenda.x.conditions
+        setattr(conditions, name, True)
+        return lambda: setattr(conditions, name, False)
 
-    return undo
+    return do
 
 
 def _maintenance(agenda: Agenda, deed: Deed) -> Undo:
-    agenda.x.conditions.maintenance = True
+    x = agenda.x
+    end_ms = 0 if deed.until_s is None else x.market.at_ms(deed.until_s)
+    incident = Incident(x.new_id("incident"), x.now_ms, end_ms)
+    x.conditions.incidents.append(incident)
+    x.conditions.maintenance = True
 
     def undo() -> None:
-        agenda.x.conditions.maintenance = False
+        x.conditions.maintenance = False
+        incident.finish(x.now_ms)
+        for account in x.accounts.values():  # a restarted service has lost its cache
+            account.closed_recently.clear()
 
     return undo
 
@@ -349,7 +363,8 @@ DOES: dict[str, Callable[[Agenda, Deed], Undo | None]] = {
     "funding_rate": _funding_rate,
     "ratio_cut": _ratio_cut,
     "colres": _colres,
-    "tiers_missing": _tiers_missing,
+    "tiers_missing": _flag("tiers_missing"),
+    "wallet_blank": _flag("wallet_blank"),
     "maintenance": _maintenance,
     "reduce_only": _reduce_only,
     "delist": _delist,
@@ -365,6 +380,6 @@ COINS: dict[str, Callable[[Exchange], Collection[str]]] = {
     "ratio_cut": lambda x: {
         **x.scenario.loan.collateral_ratio, **x.scenario.margin.collateral_ratio,
     },
-    "insurance_drain": lambda x: x.pools.hourly,
+    "insurance_drain": lambda x: x.pools.names,
 }  # fmt: skip
 """The coins that a kind of deed can be about."""

@@ -27,7 +27,7 @@ class AccountFigure:
 
 
 ACCOUNT_FIGURES = (
-    AccountFigure("orders_total", "counter", "Orders accepted.", lambda _, a: len(a.orders)),
+    AccountFigure("orders_total", "counter", "Orders accepted.", lambda _, a: a.orders.total),
     AccountFigure("fills_total", "counter", "Executions.", lambda _, a: a.fills),
     AccountFigure("fees_usd_total", "counter", "Trading fees paid, USD.", lambda _, a: a.fees_usd),
     AccountFigure(

@@ -118,6 +118,10 @@ class Gateway:
             return 0
         return 503 if self.faults.refuses_socket(path, script_s=self.script_s()) else 0
 
+    def is_flooded(self, address: str, limit: Limit, now_ms: int) -> bool:
+        """Whether a message on the trade socket is one too many for its address."""
+        return self._limits.admit(address, "entry", limit, now_ms).refused
+
     def session(self, path: str, wire: Wire, *, address: str, now_ms: int) -> Session:
         """A new session on an open socket."""
         session = Session(self, path, wire, address=address)

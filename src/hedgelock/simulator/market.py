@@ -44,7 +44,7 @@ class Quote:
     open_24h: Decimal
     high_24h: Decimal
     low_24h: Decimal
-    volume: Decimal = ZERO  # since the start: base coin, or USD for inverse
+    volume: Decimal = ZERO  # of 24 to 25 h: base coin, or USD for inverse
     turnover: Decimal = ZERO
     tick_direction: str = "ZeroPlusTick"
     premiums: deque[Decimal] = field(default_factory=deque)  # mid − index of recent ticks
@@ -108,7 +108,9 @@ class Market:
         scenario, price = self.scenario, self.index[contract.base]
         ticks = round(price / contract.tick)
         quote = Quote(price, price, contract.price(ticks), ticks, price, price, price)
-        candles = Candles(first=price, seed=f"{self.seed}:{key}", started_ms=now_ms)
+        candles = Candles(
+            first=price, seed=f"{self.seed}:{key}", started_ms=now_ms, inverse=contract.is_inverse
+        )
         rate, premium = (_of(m, contract) for m in (scenario.funding, scenario.premium))
         told = _of(scenario.settlements, contract) or ()
         clock = FundingClock(
@@ -282,6 +284,14 @@ class Market:
         quote.volume += qty
         quote.turnover += value
         self.candles[key].traded(qty, value)
+
+    def roll_day(self, now_ms: int) -> None:
+        """At a full hour: what is older than a day leaves the 24 h figures."""
+        for line in self.lines.values():
+            day, quote = line.candles.day(now_ms), line.quote
+            if day is not None:
+                quote.open_24h, quote.high_24h, quote.low_24h = day.open, day.high, day.low
+                quote.volume, quote.turnover = day.volume, day.turnover
 
     def _move_index(self, now_ms: int) -> None:
         at_s = self.script_ms(now_ms) / 1000

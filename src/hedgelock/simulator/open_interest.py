@@ -5,10 +5,9 @@ from __future__ import annotations
 from decimal import Decimal
 
 from hedgelock.simulator.instruments import Contract
+from hedgelock.simulator.interest import CROWD
 from hedgelock.simulator.money import ZERO
 from hedgelock.simulator.state import Exchange
-
-CROWD = 41  # others hold this many times the largest order, on each side
 
 
 def open_interest(x: Exchange, c: Contract) -> Decimal:

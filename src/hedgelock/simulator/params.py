@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 from typing import Any, TypeVar
 
+from hedgelock.simulator.history import History
 from hedgelock.simulator.state import Refused
 
 DAY_MS = 86_400_000
@@ -92,13 +93,15 @@ def page(
     found = CURSOR.fullmatch(cursor)
     if cursor and not found:
         raise Refused(10001, "params error: cursor invalid")
-    start = min(len(rows), int(found[1])) if found else len(rows)
+    gone = rows.gone if isinstance(rows, History) else 0
+    start = max(0, min(len(rows), int(found[1]) - gone)) if found else len(rows)
     picked: list[T] = []
     for number in range(start - 1, -1, -1):
         if not keep(rows[number]):
             continue
         if len(picked) == size:
-            return picked, f"{number + 1}%3A1%2C{number}%3A1"
+            at = gone + number
+            return picked, f"{at + 1}%3A1%2C{at}%3A1"
         picked.append(rows[number])
     return picked, ""
 

@@ -91,3 +91,12 @@ def set_action(x: Exchange, a: Account, params: Params) -> Row:
         raise Refused(10001, "params error: category or modifyEnable invalid")
     a.price_action[group] = flag(params, "modifyEnable")
     return {}
+
+
+def behaviour(x: Exchange, a: Account, params: Params) -> Row:
+    """GET account/user-setting-config: what happens beyond the price limits.
+
+    The two flags mean opposite things: lpaSpot true clips, lpaPerp true refuses.
+    """
+    set_to = CLIPS | a.price_action
+    return {"lpaSpot": set_to["spot"], "lpaPerp": not set_to["linear"], "deltaEnable": False}

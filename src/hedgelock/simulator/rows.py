@@ -193,15 +193,18 @@ def wallet_row(x: Exchange, account: Account, *, only: Collection[str] | None = 
         text(report.mm_rate.quantize(Decimal("0.0001"))),
     )
     initial, maintenance = usd(report.initial), usd(report.maintenance)
-    return {
+    row: Row = {
         "accountType": "UNIFIED", "totalEquity": usd(report.equity),
         "totalWalletBalance": usd(report.wallet), "totalMarginBalance": usd(report.balance),
         "totalAvailableBalance": usd(max(ZERO, report.available)),
         "totalPerpUPL": usd(report.upl), "totalInitialMargin": initial,
         "totalMaintenanceMargin": maintenance, "accountIMRate": im, "accountMMRate": mm,
         "accountIMRateByMp": im, "accountMMRateByMp": mm, "totalInitialMarginByMp": initial,
-        "totalMaintenanceMarginByMp": maintenance, "accountLTV": "0", "coin": coins,
+        "totalMaintenanceMarginByMp": maintenance, "accountLTV": "0",
     }  # fmt: skip
+    if x.conditions.wallet_blank:
+        row = dict.fromkeys(row, "") | {"accountType": row["accountType"]}
+    return row | {"coin": coins}
 
 
 def _realised(account: Account) -> dict[str, Decimal]:

@@ -102,7 +102,11 @@ class Scenario:
     deeds: tuple[Deed, ...] = ()
 
 
-INSURANCE_POOLS: dict[str, Decimal] = {"USDT": Decimal(10_000_000), "BTC": Decimal(100)}
+INSURANCE_POOLS: dict[str, Decimal] = {
+    "USDT": Decimal(10_000_000), "BTC": Decimal(100), "ETH": Decimal(2_000),
+    "linear.SOLUSDT": Decimal(500_000), "linear.XRPUSDT": Decimal(500_000),
+}  # fmt: skip
+"""Opening balances in settle coin: of pools that all contracts of a coin share, or isolated ones."""
 
 
 def flat_ratio(ratio: str) -> tuple[RatioTier, ...]:

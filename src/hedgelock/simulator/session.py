@@ -17,6 +17,7 @@ from hedgelock.simulator.entry import PATHS, EntrySession
 from hedgelock.simulator.fault_kinds import Match
 from hedgelock.simulator.faults import Seen, Verdict, like
 from hedgelock.simulator.hub import ENCODE
+from hedgelock.simulator.limits import Limit
 from hedgelock.simulator.record import Served
 from hedgelock.simulator.state import Account, Refused, Row
 from hedgelock.simulator.streams import PRIVATE_TOPICS
@@ -28,6 +29,13 @@ if TYPE_CHECKING:
 ACK_DELAY_S = 0.005  # clients register their callbacks only after sending (fact sheet §10.5)
 DATA_DELAY_S = 0.010
 STAMP = "X-BAPI-TIMESTAMP"
+SPOT_ARGS_MAX = 10  # topics in one request (§3)
+ARGS_CHARS_MAX = 21_000  # of all topics of a connection (§3)
+ENTRIES = Limit(3_000)
+"""Messages per address and second on the trade socket (§1.6)."""
+DIVIDED = frozenset({"order", "execution", "position"})
+"""Topics that exist by category, too; a request names them in one way or the other (§6)."""
+MIXED = DIVIDED | {f"{t}.{c}" for t in DIVIDED for c in ("linear", "inverse", "spot")}
 
 
 class Wire(Protocol):
@@ -129,6 +137,8 @@ class Session:
             self._reply({"success": False, "ret_msg": "Invalid request", "conn_id": self._id})
             return
         op, request_id = message["op"], message.get("req_id", message.get("reqId"))
+        if isinstance(request_id, int):  # echoed as text
+            request_id = message["req_id"] = str(request_id)
         if op == "ping":
             self._pong(request_id, gateway.told_ms(now_ms))
         elif op == "auth":
@@ -202,6 +212,12 @@ class Session:
         self._gateway.later(DATA_DELAY_S, apply)
 
     def _refusal(self, topics: list[str]) -> str:
+        if self.category == "spot" and len(topics) > SPOT_ARGS_MAX:
+            return f"error:args size > {SPOT_ARGS_MAX}"
+        if sum(map(len, [*self.topics, *topics])) > ARGS_CHARS_MAX:
+            return f"error:args length > {ARGS_CHARS_MAX}"
+        if self._kind == "private" and len({t in DIVIDED for t in topics if t in MIXED}) > 1:
+            return f"Invalid topic: {','.join(topics)}"
         for topic in topics:
             if topic in self.topics:
                 return f"error:already subscribed,topic:{topic}"
@@ -219,6 +235,11 @@ class Session:
     def _trade(self, message: Row, now_ms: int) -> None:
         """Enter an order: execute at once, acknowledge, then let the pushes go."""
         gateway, seen = self._gateway, self._seen(message)
+        if gateway.is_flooded(self.address, ENTRIES, now_ms):
+            body = self._refused(message, 10403, "Exceeds IP rate limit.")
+            self._note(seen, body, now_ms)
+            self._acknowledge(body)
+            return
         if gateway.faults.quiet:
             closed = self._closed(seen, now_ms)
             if closed is None:

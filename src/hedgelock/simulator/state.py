@@ -13,8 +13,10 @@ from hedgelock.simulator.assessment import Assessments
 from hedgelock.simulator.conditions import Conditions
 from hedgelock.simulator.dcp import DisconnectProtection
 from hedgelock.simulator.debts import Debt, FixedLoan
+from hedgelock.simulator.history import History
 from hedgelock.simulator.instruments import Contract
 from hedgelock.simulator.insurance import Pools
+from hedgelock.simulator.interest import InterestNotes
 from hedgelock.simulator.jobs import Jobs
 from hedgelock.simulator.keys import KeyTerms
 from hedgelock.simulator.margin import Exposure, MarginReport
@@ -101,17 +103,18 @@ class Account:
     uid: int
     terms: KeyTerms = field(default_factory=KeyTerms)
     positions: dict[str, Position] = field(default_factory=dict)
-    orders: list[Order] = field(default_factory=list)
+    orders: History[Order] = field(default_factory=History)
     by_id: dict[str, Order] = field(default_factory=dict)
     by_link: dict[tuple[bool, str], Order] = field(default_factory=dict)
+    links: set[tuple[bool, str]] = field(default_factory=set)  # used, for ever
     open_orders: OpenOrders = field(default_factory=OpenOrders)
     closed_recently: deque[str] = field(default_factory=lambda: deque(maxlen=CLOSED_KEPT))
-    closed_pnl: list[Row] = field(default_factory=list)
+    closed_pnl: History[Row] = field(default_factory=History)
     closing: dict[str, Row] = field(default_factory=dict)  # closed_pnl by order id
     price_action: dict[str, bool] = field(default_factory=dict)  # category → clip (else refuse)
     assessments: Assessments = field(default_factory=Assessments)
-    executions: list[Row] = field(default_factory=list)
-    log: list[Row] = field(default_factory=list)
+    executions: History[Row] = field(default_factory=History)
+    log: History[Row] = field(default_factory=History)
     transfers: dict[str, Row] = field(default_factory=dict)
     debts: dict[str, Debt] = field(default_factory=dict)
     borrows: list[Row] = field(default_factory=list)
@@ -119,7 +122,7 @@ class Account:
     adjustments: list[Row] = field(default_factory=list)
     uta_interest: dict[str, Decimal] = field(default_factory=dict)
     owed: dict[str, Decimal] = field(default_factory=dict)  # borrowed by hand, unified pocket
-    borrow_hours: list[Row] = field(default_factory=list)  # rows of account/borrow-history
+    borrow_hours: History[Row] = field(default_factory=History)  # rows of account/borrow-history
     idle: set[str] = field(default_factory=set)  # coins switched off as collateral
     auto_repay: dict[str, str] = field(default_factory=dict)  # mode per coin, "1" = on
     auto_repay_due: bool = False  # a repayment at the next half hour is scheduled
@@ -171,8 +174,9 @@ class Exchange:
         self.born = f"{scenario.name}:{market.seed}:{now_ms}"
         self.ledger = Ledger()
         self.conditions = Conditions()
-        self.pools = Pools(self.ledger, market.index)
+        self.pools = Pools(self.ledger, market.index, market.contracts)
         self.pools.open(scenario.insurance)
+        self.interest = InterestNotes(market.contracts, seed=self.born, now_ms=now_ms)
         self.accounts: dict[str, Account] = {}
         self.by_key: dict[str, Account] = {}
         self.contracts: Mapping[str, Contract] = market.contracts

@@ -7,8 +7,8 @@ from typing import Any
 
 from hedgelock.simulator import api_reference
 from hedgelock.simulator.api_market import book_side, ticker_row
-from hedgelock.simulator.candles import INTERVALS_MS
 from hedgelock.simulator.instruments import Contract
+from hedgelock.simulator.intervals import INTERVALS_MS, opening, shifted
 from hedgelock.simulator.matching import BUY, SELL
 from hedgelock.simulator.money import text
 from hedgelock.simulator.state import Event, Exchange, Row
@@ -183,8 +183,8 @@ class Streams:
         return self._event(category, topic, data, kind)
 
     def _kline(self, category: str, topic: str, c: Contract, interval: str) -> None:
-        step, now = INTERVALS_MS[interval], self._x.now_ms
-        start = now // step * step
+        now = self._x.now_ms
+        start = opening(interval, now)
         last = self._klines.setdefault((category, topic), start)
         if start == last and self.ticks % KLINE_EVERY_TICKS:
             return
@@ -194,7 +194,7 @@ class Streams:
         )
         rows: list[Row] = [
             {
-                "start": k.start_ms, "end": k.start_ms + step - 1, "interval": interval,
+                "start": k.start_ms, "end": shifted(interval, k.start_ms, 1) - 1, "interval": interval,
                 "open": text(k.open), "close": text(k.close), "high": text(k.high),
                 "low": text(k.low), "volume": text(k.volume), "turnover": text(k.turnover),
                 "confirm": k.start_ms < start, "timestamp": now,
@@ -212,11 +212,10 @@ class Streams:
 
 
 def pool_rows(x: Exchange, topic: str) -> list[Row]:
-    """Rows of insurance.* or adlAlert.*; the latter's numbers are numbers."""
+    """Rows of insurance.* (isolated pools only) or adlAlert.*, whose numbers are numbers."""
     kind, _, group = topic.partition(".")
-    params = {} if group == "inverse" else {"coin": group}
     if kind == "insurance":
-        rows = api_reference.insurance(x, params)["list"]
+        rows = x.pools.rows("" if group == "inverse" else group, isolated=True)
         return [
             {k: row[k] for k in ("coin", "symbols", "balance")}
             for row in rows

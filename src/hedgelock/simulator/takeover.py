@@ -16,7 +16,7 @@ from hedgelock.simulator import adl, forced
 from hedgelock.simulator.instruments import Contract
 from hedgelock.simulator.margin import Exposure
 from hedgelock.simulator.matching import BUY, SELL
-from hedgelock.simulator.money import HOUSE, INSURANCE, ONE, ZERO, grain, text
+from hedgelock.simulator.money import HOUSE, ONE, ZERO, grain, text
 from hedgelock.simulator.rows import push_wallet
 from hedgelock.simulator.state import Account, Event, Exchange, Order, Position
 
@@ -87,10 +87,10 @@ def _take(x: Exchange, account: Account, position: Position, price: Decimal) -> 
         x, account, position, lots=lots, price=price, create_type="CreateByTakeOver_PassThrough"
     )
     gain = _gain(x, c, qty=c.qty(lots), long=long, price=price)
-    if x.pools.exhausted(c.settle, gain):
+    if x.pools.exhausted(c, gain):
         lots -= adl.deleverage(x, c, losing_long=long, lots=lots, price=price)
         gain = _gain(x, c, qty=c.qty(lots), long=long, price=price)
-    x.ledger.move(c.settle, gain, source=HOUSE, target=INSURANCE)
+    x.ledger.move(c.settle, gain, source=HOUSE, target=x.pools.holder(c))
 
 
 def _gain(x: Exchange, c: Contract, *, qty: Decimal, long: bool, price: Decimal) -> Decimal:

@@ -31,7 +31,7 @@ def submit(x: Exchange, account: Account, order: Order) -> None:
     """Accept an order whose fields are valid, then execute it; raises `Refused` before."""
     c = order.contract
     spot_id = (c.is_spot, order.link)
-    if order.link and spot_id in account.by_link:
+    if order.link and spot_id in account.links:
         if c.is_spot:
             raise Refused(170141, "Duplicate clientOrderId.")
         raise Refused(110072, "OrderLinkedID is duplicate")
@@ -45,6 +45,7 @@ def submit(x: Exchange, account: Account, order: Order) -> None:
     account.by_id[order.order_id] = order
     if order.link:
         account.by_link[spot_id] = order
+        account.links.add(spot_id)
     if waits:
         order.status = "Untriggered"
         account.open_orders.sync(order)

@@ -18,10 +18,12 @@ from hedgelock.simulator import (
     api_account,
     api_asset,
     api_borrow,
+    api_custody,
     api_dcp,
     api_fixed_loan,
     api_loan,
     api_market,
+    api_modes,
     api_rates,
     api_reference,
     api_trade,
@@ -31,6 +33,7 @@ from hedgelock.simulator import (
     loans,
     premium,
     price_limit,
+    retention,
 )
 from hedgelock.simulator.deeds import Agenda
 from hedgelock.simulator.instruments import listed
@@ -38,6 +41,7 @@ from hedgelock.simulator.limits import Allowance, Limit, RateLimits
 from hedgelock.simulator.live_feed import Fed
 from hedgelock.simulator.market import HOUR_MS, NEVER_MS, Market
 from hedgelock.simulator.matching import BUY, SELL
+from hedgelock.simulator.open_interest import open_interest
 from hedgelock.simulator.params import Params
 from hedgelock.simulator.routes import Batched, Envelope, PublicHandler, PublicRoute, Route
 from hedgelock.simulator.scenarios import Scenario
@@ -83,7 +87,7 @@ PUBLIC: dict[str, PublicHandler] = {
 PUBLIC_ODD: dict[str, PublicRoute] = {**api_reference.ODD, **api_rates.ODD, **api_fixed_loan.ODD}
 PRIVATE: dict[tuple[str, str], Route] = {
     **api_account.PRIVATE, **api_asset.PRIVATE, **api_trade.PRIVATE, **api_loan.PRIVATE,
-    **api_borrow.PRIVATE, **api_fixed_loan.PRIVATE,
+    **api_borrow.PRIVATE, **api_fixed_loan.PRIVATE, **api_custody.PRIVATE, **api_modes.PRIVATE,
 }  # fmt: skip
 SPOT_ORDER_LIMIT = Limit(20)
 
@@ -155,6 +159,8 @@ class Venue:
                 self._next_hour_ms += HOUR_MS
                 loans.charge_interest(x)
                 x.pools.record()
+                x.market.roll_day(at_ms)
+                retention.forget(x)
             if at_ms >= self._next_interest_ms:
                 self._next_interest_ms += HOUR_MS
                 borrowing.charge_interest(x)
@@ -259,6 +265,7 @@ class Venue:
         if x.now_ms >= self._next_sample_ms:
             self._next_sample_ms = (x.now_ms // self._sample_ms + 1) * self._sample_ms
             premium.sample(x)
+        x.interest.note(x.now_ms, lambda c: open_interest(x, c))
         self.watch.tick()
         self.streams.tick()
         if x.wanted and not self.streams.ticks % price_limit.PUBLISH_TICKS:
