@@ -65,7 +65,9 @@ _INTERNAL: tuple[type[Message], ...] = (
 )
 """Recorded in the journal as inputs of the executor, never on a topic."""
 
-KINDS: tuple[type[Message], ...] = (*{k for kinds in CARRIES.values() for k in kinds}, *_INTERNAL)
+KINDS: tuple[type[Message], ...] = (
+    *dict.fromkeys(kind for kinds in CARRIES.values() for kind in kinds), *_INTERNAL,
+)
 """Every kind that is ever encoded."""
 
 
