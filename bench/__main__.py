@@ -15,6 +15,7 @@ from bench import (
     figures,
     floors,
     latency,
+    many,
     market,
     memory,
     orders,
@@ -106,6 +107,10 @@ class Bench:
         """A virtual day of the simulator."""
         return simulator.virtual_day()
 
+    def many(self) -> list[Figure]:
+        """A million accounts: screened on a tick, and all marked anew."""
+        return many.measure()
+
     # ------------------------------------------------------------ the log to start from
 
     def _keep(self, made: Site) -> None:
@@ -134,7 +139,8 @@ class Bench:
             bus.close()
 
 
-NAMES = ("embedded", "kafka", "chain", "parts", "ready", "memory", "orders", "simulator")
+NAMES = ("embedded", "kafka", "chain", "parts", "ready", "memory", "orders", "simulator",
+         "many")
 
 
 def _enough(name: str, found: latency.Latencies) -> list[Figure]:

@@ -80,6 +80,7 @@ TOPICS: dict[str, Topic] = {
         _table("funding_context", "instrument", "funding-engine",
                "risk-engine hedger trade-executor"),
         _facts("risk_state", "risk-engine", "hedger safety alerts"),
+        _facts("risk_detail", "risk-engine", "alerts"),
         _facts("hedge_trades", "hedger", "trade-executor"),
         _facts("hedge_decisions", "hedger", "alerts"),
         _facts("treasury_actions", "hedger", "trade-executor"),

@@ -28,7 +28,8 @@ from domain.execution_world import (
 )
 from hedgelock.domain import execution, execution_memory
 from hedgelock.domain.account import Position, PositionChanged
-from hedgelock.domain.execution import ExecutionMemory, SendOrder, StreamReset
+from hedgelock.domain.effect import SendOrder, StreamReset
+from hedgelock.domain.execution_memory import ExecutionMemory
 from hedgelock.domain.message import Message, Restored, Tick
 from hedgelock.domain.order import OrderConfirmation, OrderStatus, is_alarm
 from hedgelock.domain.registry import Quarantined

@@ -14,7 +14,7 @@ import msgspec
 from hedgelock.domain import (
     account,
     command,
-    execution,
+    effect,
     funding,
     hedging,
     instrument,
@@ -24,6 +24,7 @@ from hedgelock.domain import (
     policy,
     registry,
     risk,
+    risk_detail,
     safety,
     treasury,
 )
@@ -41,6 +42,7 @@ CARRIES: dict[str, tuple[type[Message], ...]] = {
     "account_ledger": (account.LedgerLine,),
     "funding_context": (funding.FundingContext,),
     "risk_state": (risk.RiskAssessment,),
+    "risk_detail": (risk_detail.RiskDetail,),
     "hedge_trades": (order.PlaceOrder, order.CancelOrders),
     "hedge_decisions": (hedging.HedgeDecision, hedging.PositionDiffers),
     "treasury_actions": (treasury.TreasuryAction,),
@@ -57,8 +59,8 @@ CARRIES: dict[str, tuple[type[Message], ...]] = {
 """Topic -> kinds of message it may carry."""
 
 _INTERNAL: tuple[type[Message], ...] = (
-    execution.OpenOrders, execution.OrderAnswer, execution.OrderReport, execution.OrderFacts,
-    execution.ExecutionReport, execution.TransferAnswer, execution.LoanAnswer, execution.StreamReset, message.Tick,
+    effect.OpenOrders, effect.OrderAnswer, effect.OrderReport, effect.OrderFacts,
+    effect.ExecutionReport, effect.TransferAnswer, effect.LoanAnswer, effect.StreamReset, message.Tick,
     message.Restored,
 )
 """Recorded in the journal as inputs of the executor, never on a topic."""

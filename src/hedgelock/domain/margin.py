@@ -188,15 +188,19 @@ def _position_line(position: Position, sources: Sources) -> PositionLine | None:
 # ---------------------------------------------------------------- the cliffs
 
 
-def margin_ratio(book: Book, move: Decimal = ZERO) -> Decimal | None:
-    """accountMMRate after every price moved by `move` (> −1); ≥ 0.
+class MarginSums(NamedTuple):
+    """What the pocket must keep and what it has, in quote."""
 
-    None = infinite: something must be kept and no equity is left, or no price is left at all. An
-    empty pocket is 0. Meaningless when the book is not whole.
+    needed: Decimal
+    """Maintenance margin of positions and of what is borrowed, ≥ 0."""
+    balance: Decimal
+
+
+def margin_sums(book: Book, scale: Decimal) -> MarginSums:
+    """Maintenance and margin balance with every price × `scale` (> 0).
+
+    Meaningless when the book is not whole.
     """
-    scale = ONE + move
-    if scale <= 0:
-        return None
     equity: dict[str, Decimal] = {}
     prices: dict[str, Decimal] = {}
     balance = needed = ZERO
@@ -217,6 +221,19 @@ def margin_ratio(book: Book, move: Decimal = ZERO) -> Decimal | None:
     for coin, coins in equity.items():
         if coins < 0:
             needed -= coins * prices[coin] * book.borrow_margin_rate
+    return MarginSums(needed, balance)
+
+
+def margin_ratio(book: Book, move: Decimal = ZERO) -> Decimal | None:
+    """accountMMRate after every price moved by `move` (> −1); ≥ 0.
+
+    None = infinite: something must be kept and no equity is left, or no price is left at all. An
+    empty pocket is 0. Meaningless when the book is not whole.
+    """
+    scale = ONE + move
+    if scale <= 0:
+        return None
+    needed, balance = margin_sums(book, scale)
     if balance <= 0:
         return ZERO if not needed and not balance else None
     return saturate(needed / balance)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from hedgelock.domain import risk
+from hedgelock.domain.risk_detail import OutlookMemory
+from hedgelock.forecast import outlook
 from hedgelock.services.service import Service
 
-SERVICE: Service[risk.RiskMemory] = Service(
+SERVICE: Service[OutlookMemory] = Service(
     name="risk-engine",
     inputs=("account_raw",),
     tables=("market_data", "instruments", "funding_context", "policies"),
-    step=risk.step,
-    initial=risk.initial,
-    state_type=risk.RiskMemory,
+    step=outlook.step,
+    initial=outlook.initial,
+    state_type=OutlookMemory,
 )

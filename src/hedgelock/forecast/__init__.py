@@ -1,0 +1,1 @@
+"""What may come: probabilities. Floats live here, never in `domain`; no money is made of them."""

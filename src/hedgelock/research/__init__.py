@@ -1,0 +1,1 @@
+"""What is learnt from recorded markets, apart from what runs on them."""
