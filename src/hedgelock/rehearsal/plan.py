@@ -152,7 +152,7 @@ _DEEDS: dict[str, tuple[str, Callable[[random.Random], dict[str, object]]]] = {
     "somebody cancels what rests": ("human_cancel", lambda _dice: {"symbol": _BTC}),
     "somebody takes money out of the pocket": ("human_transfer", _money(50, 300, 1_000)),
     "somebody brings it back": ("human_transfer", _money(-50, -300)),
-    "somebody repays": ("human_repay", _money(50, 300)),
+    "somebody takes money out and repays": ("human_repay", _money(50, 300)),
 }
 """What an account comes through that others touch, and what of each deed is drawn."""
 
@@ -165,7 +165,10 @@ def _deeds(dice: random.Random, account: str) -> tuple[Deed, ...]:
     for name in dice.choices(tuple(_DEEDS), k=dice.choice((1, 2, 4))):
         kind, draw = _DEEDS[name]
         fields: dict[str, object] = {"account": account, **draw(dice)}
-        found.append(Deed(round(dice.uniform(8, LENGTH_S - 5), 1), kind, **fields))  # type: ignore[arg-type]
+        at_s = round(dice.uniform(8, LENGTH_S - 5), 1)
+        if kind == "human_repay":  # FUND is what pays, and is empty
+            found.append(Deed(at_s - 2, "human_transfer", **fields))  # type: ignore[arg-type]
+        found.append(Deed(at_s, kind, **fields))  # type: ignore[arg-type]
     return tuple(sorted(found, key=lambda deed: deed.at_s))
 
 
