@@ -9,6 +9,7 @@ from typing import Literal, NamedTuple, TypeVar
 import msgspec
 from pydantic import Field, PrivateAttr, SecretStr
 
+from hedgelock.config.breakers import SafetySettings
 from hedgelock.config.fields import Group, about, var
 from hedgelock.config.groups import (
     AccountSettings,
@@ -18,7 +19,6 @@ from hedgelock.config.groups import (
     HedgerSettings,
     KafkaSettings,
     RiskSettings,
-    SafetySettings,
 )
 from hedgelock.config.machine import HttpSettings, OperatorSettings, SimSettings
 from hedgelock.config.tactics import TacticsSettings

@@ -7,7 +7,7 @@ is a message of its own, made on the clock's ticks (`forecast/outlook.py`), when
 from __future__ import annotations
 
 import enum
-from decimal import Context, Decimal
+from decimal import ROUND_HALF_EVEN, Context, Decimal
 from typing import ClassVar, Final
 
 import msgspec
@@ -20,7 +20,7 @@ from hedgelock.domain.stress import StressCell
 from hedgelock.domain.volatility import Volatility
 
 HORIZONS_H: Final = (1, 24, 168)
-_DIGITS = Context(prec=10)
+_DIGITS = Context(prec=10, rounding=ROUND_HALF_EVEN)  # said, or it would be whatever the process has
 
 
 class RiskLevel(enum.Enum):

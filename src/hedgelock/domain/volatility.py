@@ -17,7 +17,7 @@ of 2021 (`research/probability_score.py` scores them on the even ones).
 
 from __future__ import annotations
 
-from decimal import Context, Decimal
+from decimal import ROUND_HALF_EVEN, Context, Decimal
 from typing import Final, NamedTuple
 
 import msgspec
@@ -41,7 +41,7 @@ _MS_PER_HOUR = Decimal(BAR_MS)
 _PARKINSON = Decimal("2.772588722239781")
 """4·ln 2."""
 _TWO = Decimal(2)
-_DIGITS = Context(prec=12)
+_DIGITS = Context(prec=12, rounding=ROUND_HALF_EVEN)  # said, or it would be whatever the process has
 
 
 class Volatility(msgspec.Struct, frozen=True):
