@@ -24,6 +24,7 @@ from domain.execution_world import (
     row,
     safety,
     through_json,
+    tick,
     treasury,
 )
 from hedgelock.domain import execution, execution_memory
@@ -31,7 +32,7 @@ from hedgelock.domain.account import Position, PositionChanged
 from hedgelock.domain.effect import SendOrder, StreamReset
 from hedgelock.domain.execution_memory import ExecutionMemory
 from hedgelock.domain.message import Message, Restored, Tick
-from hedgelock.domain.order import OrderConfirmation, OrderStatus, is_alarm
+from hedgelock.domain.order import OrderConfirmation, OrderStatus, Urgency, is_alarm
 from hedgelock.domain.registry import Quarantined
 from hedgelock.domain.safety import SafetyMode, SafetyReason
 from hedgelock.domain.step import Now
@@ -220,6 +221,19 @@ def test_old_news_of_a_filed_intent_changes_nothing(news: str) -> None:
     desk.feed(fill(sent, "x1", "0.4", seq=7) if news == "fill" else row(sent, OrderStatus.CANCELLED, "0.4"))
     assert through_json(desk.memory) == before
     assert len(desk.said) == said
+
+
+def test_what_is_over_waits_for_no_timer() -> None:
+    """A patient order that is filled had its next price fixed already: it is filed, and nothing ticks."""
+    desk = Desk()
+    desk.feed(shown(6))
+    desk.tables.ticks[PERP] = tick("59990.0", "60000.1", ts_seen_ms=desk.now_ms)
+    (sent,) = [e for e in desk.feed(place(urgency=Urgency.PATIENT)) if isinstance(e, SendOrder)]
+    assert desk.until_ms is not None
+    desk.feed(fill(sent, "x1", "1", seq=7), row(sent, OrderStatus.FILLED, "1"), shown(7))
+    assert desk.order().status is OrderStatus.FILLED
+    assert (desk.memory.orders, len(desk.memory.ended)) == ({}, 1)
+    assert desk.until_ms is None
 
 
 def test_a_late_fill_finds_its_intent_among_all_that_are_filed() -> None:

@@ -14,7 +14,6 @@ from msgspec.structs import replace
 
 from hedgelock.domain.execution_memory import Ended, ExecutionMemory, OrderIntent
 from hedgelock.domain.holdings import Holdings
-from hedgelock.domain.order_schedule import deadline_of
 from hedgelock.domain.short_room import unseen
 
 _encode: Final = msgspec.json.Encoder().encode
@@ -46,12 +45,10 @@ def recalled(memory: ExecutionMemory, client_order_id: str) -> OrderIntent | Non
 
 
 def _is_at_rest(order: OrderIntent, holdings: Holdings) -> bool:
-    """No timer, no execution missing, and nothing of it that the position does not show yet."""
-    if deadline_of(order) is not None or not all(a.is_settled for a in order.attempts):
-        return False
+    """No execution missing, and nothing of it that the position does not show yet."""
     name = order.intent.instrument
     seq = next((held.seq for held in holdings.positions if held.instrument == name), None)
-    return not unseen(order, seq, holdings)
+    return all(a.is_settled for a in order.attempts) and not unseen(order, seq, holdings)
 
 
 def _ended(order: OrderIntent) -> Ended:

@@ -41,7 +41,9 @@ class Advanced(NamedTuple):
 
 
 def deadline_of(order: OrderIntent) -> int | None:
-    """When this intent next needs a step; None = never by time alone."""
+    """When this intent next needs a step; None = never by time alone, as of what is over."""
+    if _is_over(order):
+        return None  # a patient order that was filled has had its next price fixed already
     due = [
         at
         for a in order.attempts
@@ -53,7 +55,7 @@ def deadline_of(order: OrderIntent) -> int | None:
 
 def advance(order: OrderIntent, scene: Scene) -> Advanced:
     """Do everything that is due at `scene.now_ms`. Doing it twice does nothing the second time."""
-    if order.is_terminal and all(a.is_settled for a in order.attempts):
+    if _is_over(order):
         return Advanced(order, (), 0)
     if order.is_terminal:
         # Taken for over, and the venue has it after all: it must not trade on unasked.
@@ -69,6 +71,10 @@ def advance(order: OrderIntent, scene: Scene) -> Advanced:
         if after is order or after.is_terminal:
             return Advanced(after, tuple(effects), sends)
         order = after
+
+
+def _is_over(order: OrderIntent) -> bool:
+    return order.is_terminal and all(a.is_settled for a in order.attempts)
 
 
 def _due(order: OrderIntent, index: int, scene: Scene) -> tuple[OrderIntent, list[Effect]]:
