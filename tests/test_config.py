@@ -60,7 +60,7 @@ def test_default_policy_is_the_domains() -> None:
 def test_every_policy_field_has_a_variable() -> None:
     """A threshold that cannot be configured is either a mistake or listed here with its reason."""
     policy = Policy(account="a", version=1)
-    for name in ("risk", "funding", "hedge", "execution"):
+    for name in ("risk", "funding", "hedge", "execution", "tactics"):
         part = getattr(policy, name)
         group = Settings.model_fields[
             {"hedge": "hedger", "execution": "executor"}.get(name, name)

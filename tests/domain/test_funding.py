@@ -292,3 +292,58 @@ def test_hold_is_honest(aprs, later):
         return
     again = fold(Tick(now_ms=T0 + at_ms), memory=result.state, at=at_ms)
     assert again.outputs == () and again.state == result.state
+
+
+# ---------------------------------------------------------------- outlook
+
+
+def test_what_was_predicted_just_before_a_settlement_is_what_was_settled():
+    """The last rate seen before the schedule moves on becomes history, with its own interval."""
+    before = funding_rate("0.0002", 0, next_ms=60_000)
+    after = funding_rate("0.0001", 61_000, next_ms=60_000 + 8 * HOUR)
+    memory = fold(before, after).state
+    assert [(s.rate, s.interval_h, s.ts_ms) for s in memory.history] == [(D("0.0002"), 8, T0 + 60_000)]
+
+
+@pytest.mark.parametrize(
+    ("seen_ms", "next_ms", "at_ms"),
+    [(0, 8 * HOUR, 8 * HOUR + 1), (0, 60_000, 50_000), (70_000, 60_000, 80_000)],
+)
+def test_what_was_not_seen_to_settle_is_not_history(seen_ms, next_ms, at_ms):
+    """Seen too long before, merely rescheduled, or only seen after it: no figure is better."""
+    before = funding_rate("0.0002", seen_ms, next_ms=next_ms)
+    after = funding_rate("0.0001", at_ms, next_ms=next_ms + HOUR, interval_h="1")
+    assert fold(before, after).state.history == ()
+
+
+def test_the_context_says_what_holding_costs_and_the_means():
+    """A published context carries costs for 8, 24 and 72 h and means weighted by time."""
+    context = said(fold(funding_rate("0.0002", 0, next_ms=60_000)))
+    assert [cost.horizon_h for cost in context.costs] == [8, 24, 72]
+    assert context.costs[1].expected_bps == D(6)
+    assert context.mean_apr_day is None
+    after = funding_rate("0.0001", 61_000, next_ms=60_000 + 8 * HOUR)
+    settled = said(fold(funding_rate("0.0002", 0, next_ms=60_000), after))
+    assert settled.mean_apr_day == settled.mean_apr_week == D("0.219")
+
+
+def test_a_switch_of_the_interval_is_noticed_at_once_and_annualised_anew():
+    """The same rate paid every hour instead of every eight is eight times the APR, said at once."""
+    first = funding_rate("0.0005", 0)
+    context = said(fold(first, funding_rate("0.0005", 1, interval_h="1", next_ms=60_000)))
+    assert context.apr == D("4.38")
+    assert context.reason == FundingReason.REGIME_RAISED.value
+
+
+def test_an_extreme_payer_is_told_to_leave_and_gets_nothing_until_it_may_return():
+    """Out at 400 % for a long, multiplier 0; the receiving short keeps 1; back under re-entry."""
+    out = fold(rate_for("4"))
+    context = said(out)
+    assert (context.exit_long, context.exit_short) == ("exit", "receives")
+    assert (context.multiplier_long, context.multiplier_short) == (0, 1)
+    high = said(fold(rate_for("1.5", HOUR), memory=out.state))
+    assert (high.exit_long, high.multiplier_long) == ("stays_out", 0)
+    receives = said(fold(rate_for("-0.1", HOUR), memory=out.state))
+    assert (receives.exit_long, receives.multiplier_long) == ("stays_out", 1)
+    back = said(fold(rate_for("0.5", 5 * HOUR), memory=out.state))
+    assert (back.exit_long, round(back.multiplier_long, 9)) == ("reenter", D("0.6"))

@@ -85,12 +85,12 @@ def test_orders_fit_the_venues_steps(s: Situation) -> None:
 
 @given(situations())
 def test_missing_inputs_never_open_risk_and_never_exit(s: Situation) -> None:
-    """Stale, halted or without funding: no discretionary raise; stale or halted: no lowering."""
+    """Stale, reducing, halted or without funding: no discretionary raise; stale or halted: no lowering."""
     is_held_back = not s.is_fresh or s.mode is not SafetyMode.ACTIVE
     for order in orders_of(s):
         if is_held_back or s.multiplier is None:
             assert order.protective or order.side is Side.BUY
-        if is_held_back:
+        if not s.is_fresh or s.mode is SafetyMode.HALTED:
             assert order.reason is not HedgeReason.HEDGE_LOWERED
         if not s.is_fresh:
             assert order.side is Side.SELL

@@ -172,13 +172,33 @@ class FundingSettings(Group):
         "APR that a side pays and the multiplier of its discretionary size, linear in between.",
         unit="apr:multiplier", to="multiplier_points",
     )
+    exit_apr: f.Positive = var(
+        _FUNDING.exit_apr, "Discretionary size is left at this APR paid.",
+        unit="fraction per year", to="exit_apr",
+    )
+    reentry_apr: f.Positive = var(
+        _FUNDING.reentry_apr, "And is taken up again below this APR paid.",
+        unit="fraction per year", to="reentry_apr",
+    )
+    round_trip_cost: f.Fraction = var(
+        _FUNDING.round_trip_cost, "Fees and slippage of leaving and coming back.",
+        unit="fraction of notional", to="round_trip_cost",
+    )
+    exit_cooldown_s: f.Seconds = var(
+        Decimal(_FUNDING.exit_cooldown_ms) / 1000, "Between an exit and a re-entry at least this.",
+        unit="seconds", to="exit_cooldown_ms",
+    )
+    exits_per_day_max: f.Count = var(
+        _FUNDING.exits_per_day_max, "Exits per side and UTC day.", unit="per day",
+        to="exits_per_day_max",
+    )
 
 
 class HedgerSettings(Group):
     """How large the hedge is and when gains are harvested (`domain/policy.py`, HedgePolicy)."""
 
     strategy: Strategy = var(
-        _HEDGE.strategy, "Which rule sizes the hedge: ltv_target or ladder.", to="strategy"
+        _HEDGE.strategy, "Which rule sizes the hedge: ltv_target, ladder, carry, vol_harvest or min_cost.", to="strategy"
     )
     instrument: f.Instrument = var(
         _HEDGE.instrument, "The perpetual that hedges.", unit="category:symbol", to="instrument"

@@ -21,6 +21,7 @@ from hedgelock.config.groups import (
     SafetySettings,
 )
 from hedgelock.config.machine import HttpSettings, OperatorSettings, SimSettings
+from hedgelock.config.tactics import TacticsSettings
 from hedgelock.domain.policy import (
     ExecutionPolicy,
     FundingPolicy,
@@ -28,6 +29,7 @@ from hedgelock.domain.policy import (
     Policy,
     RiskPolicy,
     SafetyPolicy,
+    TacticsPolicy,
 )
 
 P = TypeVar("P", bound=msgspec.Struct)
@@ -89,6 +91,7 @@ class Settings(Group):
     risk: RiskSettings = RiskSettings()
     funding: FundingSettings = FundingSettings()
     hedger: HedgerSettings = HedgerSettings()
+    tactics: TacticsSettings = TacticsSettings()
     executor: ExecutorSettings = ExecutorSettings()
     safety: SafetySettings = SafetySettings()
     operator: OperatorSettings = OperatorSettings()
@@ -146,6 +149,7 @@ class Settings(Group):
             hedge=_mapped(self.hedger, HedgePolicy),
             execution=_mapped(self.executor, ExecutionPolicy),
             safety=_mapped(self.safety, SafetyPolicy),
+            tactics=_mapped(self.tactics, TacticsPolicy),
         )
 
     def account_names(self) -> tuple[str, ...]:

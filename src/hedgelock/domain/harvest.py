@@ -54,7 +54,8 @@ class Plan(NamedTuple):
     reason: HedgeReason | None
 
 
-_IDLE = Plan((), None)
+IDLE = Plan((), None)
+"""Nothing is wanted."""
 
 
 def claim(situation: Situation) -> Claim:
@@ -213,7 +214,7 @@ def _repay_with_collateral(situation: Situation, least: Decimal) -> Plan:
 def _replenish(situation: Situation) -> Plan:
     policy, held, value = situation.policy, situation.balances, situation.counted_value
     if not situation.is_fresh or situation.mode is SafetyMode.HALTED:
-        return _IDLE
+        return IDLE
     least = max(situation.money_min, CENT)
     missing = situation.reserve - held.equity
     back = floor_to(min(held.fund, missing), CENT)
@@ -221,7 +222,7 @@ def _replenish(situation: Situation) -> Plan:
         reason = HedgeReason.FUND_RETURN
         return Plan((MoneyAction(TreasuryKind.TRANSFER_TO_UNIFIED, back, back, reason),), reason)
     if held.debt >= policy.refill_below * value or missing <= held.fund:
-        return _IDLE
+        return IDLE
     room = policy.refill_below * value - held.debt + held.fund
     amount = floor_to(min(room, missing - held.fund), CENT)
     if amount < least:

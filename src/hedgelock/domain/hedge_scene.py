@@ -20,7 +20,7 @@ from hedgelock.domain.policy import HedgePolicy, Policy
 from hedgelock.domain.refusal import Refusal
 from hedgelock.domain.risk import Confidence
 from hedgelock.domain.safety import SafetyMode
-from hedgelock.domain.situation import Balances, HedgeReason, Situation
+from hedgelock.domain.situation import Balances, HedgeReason, ShortFunding, Situation
 from hedgelock.domain.step import Now, Tables
 
 
@@ -79,6 +79,9 @@ def situation(memory: HedgeMemory, tables: Tables, now: Now) -> Situation | Hedg
         is_hedge_pinned=safety is not None and safety.is_hedge_pinned(now.now_ms),
         is_repay_forbidden=safety is not None and safety.is_repay_forbidden(now.now_ms),
         sale_guard=_sale_guard(tables, policy, now),
+        tactics=policy.tactics,
+        funding=_short_funding(tables, policy, now),
+        interest_hourly=_interest(memory, hedge),
     )
 
 
@@ -171,6 +174,13 @@ def _loan_ratio(terms: CollateralTerms, collateral_qty: Decimal) -> Decimal:
     return counted_qty(collateral_qty, terms.loan_tiers) / collateral_qty
 
 
+def _interest(memory: HedgeMemory, hedge: HedgePolicy) -> Decimal | None:
+    """The dearest rate that is paid on the quote coin."""
+    loan = memory.view.loan
+    rates = [d.hourly_rate for d in loan.debts if d.coin == hedge.quote] if loan else []
+    return max(rates, default=None)
+
+
 def _funding(tables: Tables, policy: Policy, now: Now) -> FundingContext | None:
     context = tables.funding(policy.hedge.instrument)
     if context is None or now.now_ms - context.ts_seen_ms > policy.risk.funding_age_max_ms:
@@ -193,12 +203,24 @@ def _sale_guard(tables: Tables, policy: Policy, now: Now) -> HedgeReason | None:
     return HedgeReason.SETTLEMENT_NEAR if is_near else HedgeReason.FUNDING_UNKNOWN
 
 
+def _short_funding(tables: Tables, policy: Policy, now: Now) -> ShortFunding | None:
+    """A positive rate is what the short receives, and what a long is expected to pay."""
+    context = _funding(tables, policy, now)
+    if context is None:
+        return None
+    return ShortFunding(context.apr, context.costs[-1].expected_bps if context.costs else None)
+
+
 def _is_sane(policy: Policy) -> bool:
     """The formulas hold: no division by zero, no sign turned round."""
-    hedge = policy.hedge
+    hedge, tactics = policy.hedge, policy.tactics
     left = ONE - hedge.stress_fall
     return (
-        ZERO < left < ONE
+        ZERO < tactics.fall_min <= tactics.fall_max < ONE
+        and hedge.cost_rate < tactics.fall_min
+        and tactics.carry_margin_max > 0
+        and ZERO <= tactics.solver_aim < ONE
+        and ZERO < left < ONE
         and hedge.stress_rise >= 0
         and ZERO <= hedge.cost_rate * left < hedge.stress_fall
         and hedge.ltv_max > 0

@@ -24,6 +24,9 @@ class Strategy(enum.Enum):
 
     LTV_TARGET = "ltv_target"
     LADDER = "ladder"
+    CARRY = "carry"
+    VOL_HARVEST = "vol_harvest"
+    MIN_COST = "min_cost"
 
 
 class RiskPolicy(Value, frozen=True, kw_only=True):
@@ -62,6 +65,16 @@ class FundingPolicy(Value, frozen=True, kw_only=True):
         (D(0), D(1)), (D("0.1"), D("0.9")), (D("0.5"), D("0.6")), (D(1), D("0.3")), (D(3), D(0)),
     )
     """(APR that this side pays, multiplier of its discretionary size), linear in between."""
+    exit_apr: Decimal = D("3.00")
+    """Discretionary size is left at this APR paid, when that will cost more than a round trip."""
+    reentry_apr: Decimal = D("1.00")
+    """And is taken up again below this one."""
+    round_trip_cost: Decimal = D("0.0015")
+    """Leaving and coming back: fees and slippage, fraction of notional."""
+    exit_cooldown_ms: int = 14_400_000
+    """Between leaving, coming back and leaving again at least this long."""
+    exits_per_day_max: int = 2
+    """Per side and UTC day."""
 
 
 class HedgePolicy(Value, frozen=True, kw_only=True):
@@ -107,6 +120,44 @@ class HedgePolicy(Value, frozen=True, kw_only=True):
     """The stop is moved when it is this fraction of its price away from where it should be."""
     position_size_max: Decimal = D(10)
     """No hedge beyond this many coins, whatever a strategy says."""
+
+
+class TacticsPolicy(Value, frozen=True, kw_only=True):
+    """What the strategies beside B* go by. Volatility σ is that of a day, as a fraction."""
+
+    fall_volatility_ref: Decimal = D(0)
+    """σ at which s is `stress_fall`; s grows and shrinks with σ. 0 = s is `stress_fall` always."""
+    fall_min: Decimal = D("0.15")
+    fall_max: Decimal = D("0.45")
+    """s stays between these where it follows the volatility."""
+    carry_enter_apr: Decimal = D("0.15")
+    """Funding is collected from this APR received, when that is expected to earn a round trip."""
+    carry_leave_apr: Decimal = D("0.05")
+    """And no longer below this one."""
+    carry_ratio: Decimal = D("0.50")
+    """At most this fraction of C + b is short to collect funding, the protective part included."""
+    carry_margin_max: Decimal = D("0.50")
+    """accountMMRate that carry may take after the rally of u: its risk budget."""
+    harvest_volatility_low: Decimal = D("0.02")
+    harvest_volatility_high: Decimal = D("0.04")
+    harvest_ratio_low: Decimal = D("0.2")
+    """Hedge ratio below the lower volatility; medium between the two, high from the upper one."""
+    harvest_ratio_medium: Decimal = D("0.4")
+    harvest_ratio_high: Decimal = D("0.6")
+    harvest_target: Decimal = D("1.5")
+    """k: the discretionary short is closed once it gained k·σ."""
+    harvest_stop: Decimal = D("1.0")
+    """And once the price is this many σ above its lowest since the short was opened."""
+    harvest_rest_ms: int = 14_400_000
+    """Then it rests this long."""
+    solver_horizon_h: int = 72
+    """Protections are priced over this many hours."""
+    solver_aim: Decimal = D("0.02")
+    """What a limit demands is brought this fraction inside it, and left alone until it is broken."""
+    solver_sale_premium: Decimal = D("0.02")
+    """What policy charges for a sale of coins, which nothing takes back; fraction of the sale."""
+    solver_saving_min: Decimal = D("0.0005")
+    """Protection is changed for a cheaper one only for a saving of this fraction of V or more."""
 
 
 class ExecutionPolicy(Value, frozen=True, kw_only=True):
@@ -179,3 +230,4 @@ class Policy(Message, frozen=True, kw_only=True):
     hedge: HedgePolicy = msgspec.field(default_factory=HedgePolicy)
     execution: ExecutionPolicy = msgspec.field(default_factory=ExecutionPolicy)
     safety: SafetyPolicy = msgspec.field(default_factory=SafetyPolicy)
+    tactics: TacticsPolicy = msgspec.field(default_factory=TacticsPolicy)

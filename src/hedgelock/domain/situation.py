@@ -13,11 +13,12 @@ from typing import NamedTuple
 from hedgelock.domain.headroom import Headroom
 from hedgelock.domain.inflight import Exposure, Purpose
 from hedgelock.domain.instrument import Instrument
-from hedgelock.domain.money import ONE, ZERO
+from hedgelock.domain.money import ONE, ZERO, clip
 from hedgelock.domain.order import Side
-from hedgelock.domain.policy import ExecutionPolicy, HedgePolicy
+from hedgelock.domain.policy import ExecutionPolicy, HedgePolicy, TacticsPolicy
 from hedgelock.domain.risk import Confidence, RiskState
 from hedgelock.domain.safety import SafetyMode
+from hedgelock.domain.short_leg import ShortLeg
 from hedgelock.domain.treasury import TreasuryKind
 
 
@@ -99,6 +100,18 @@ class Balances(NamedTuple):
     """C: coins locked with the loan, ≥ 0."""
 
 
+class ShortFunding(NamedTuple):
+    """What funding means for the short now; fresh, or there is none."""
+
+    apr: Decimal
+    """Signed, + = the short receives."""
+    income_bps: Decimal | None
+    """What 72 h are expected to bring, bps of notional; None = not forecast."""
+
+
+TACTICS = TacticsPolicy()
+
+
 class Situation(NamedTuple):
     """One account at one moment. Prices quote per base; h in coins, + = short."""
 
@@ -143,10 +156,30 @@ class Situation(NamedTuple):
     sale_guard: HedgeReason | None = None
     """Why no discretionary sale is opened now, as its executor would say; None = it may be."""
 
+    tactics: TacticsPolicy = TACTICS
+    volatility_day: Decimal | None = None
+    """σ of a day's log return; None = not known."""
+    funding: ShortFunding | None = None
+    leg: ShortLeg = ShortLeg()
+    """What is remembered of the discretionary short."""
+    interest_hourly: Decimal | None = None
+    """What the loan costs per hour, fraction; None = not known."""
+
     @property
     def is_urgent(self) -> bool:
         """LTV has reached `urgent_at`: the loan is paid whatever the operator pinned."""
         return self.balances.debt >= self.policy.urgent_at * self.counted_value
+
+    @property
+    def fall(self) -> Decimal:
+        """s: `stress_fall`, or with the volatility s·σ ÷ σ_ref within bounds, where policy says so.
+
+        Not known volatility changes nothing: s is `stress_fall`.
+        """
+        base, ref, sigma = self.policy.stress_fall, self.tactics.fall_volatility_ref, self.volatility_day
+        if not ref or sigma is None:
+            return base
+        return clip(base * sigma / ref, self.tactics.fall_min, self.tactics.fall_max)
 
     @property
     def net_need(self) -> Decimal:
@@ -158,6 +191,10 @@ class Situation(NamedTuple):
     def short_max(self) -> Decimal:
         """C + b: beyond it the account would be net short. Coins."""
         return self.balances.collateral_qty + self.balances.coin_qty
+
+    def discretionary_held(self, protective: Decimal) -> Decimal:
+        """The short that is certain beyond the protective part, coins ≥ 0."""
+        return max(ZERO, self.exposure.low - protective)
 
     @property
     def money_min(self) -> Decimal:
@@ -212,10 +249,10 @@ Action = OrderAction | MoneyAction | CancelAction
 
 def stressed_ltv(situation: Situation, short: Decimal) -> Decimal | None:
     """ltv_net(−s) with `short` coins: (N − h·P·(s − c·(1−s))) ÷ (V·(1−s)); None = infinite."""
-    policy = situation.policy
-    left = ONE - policy.stress_fall
+    fall = situation.fall
+    left = ONE - fall
     value = situation.counted_value * left
     if value <= ZERO:
         return None
-    gain = short * situation.mark_price * (policy.stress_fall - policy.cost_rate * left)
+    gain = short * situation.mark_price * (fall - situation.policy.cost_rate * left)
     return (situation.net_need - gain) / value

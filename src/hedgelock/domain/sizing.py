@@ -17,9 +17,12 @@ from hedgelock.domain.inflight import Purpose
 from hedgelock.domain.instrument import Instrument
 from hedgelock.domain.money import ONE, ZERO, ceil_to, clip, floor_to
 from hedgelock.domain.order import Side
+from hedgelock.domain.policy import Strategy
 from hedgelock.domain.safety import SafetyMode
-from hedgelock.domain.situation import Action, HedgeReason, OrderAction, Situation
+from hedgelock.domain.situation import Action, HedgeReason, MoneyAction, OrderAction, Situation
+from hedgelock.domain.solver_case import sale_wanted
 from hedgelock.domain.strategies import STRATEGIES
+from hedgelock.domain.treasury import TreasuryKind
 
 _HALF = Decimal("0.5")
 
@@ -57,6 +60,8 @@ def decide(s: Situation) -> Decision:
         hedge is not None and hedge.reason is HedgeReason.MARGIN_LOWERED and wish.wanted > 0
     )
     money = harvest.plan(s, wish, is_lowering=is_lowering)
+    if money == harvest.IDLE and s.policy.strategy is Strategy.MIN_COST:
+        money = _sale(s)
     if hedge is not None and any(isinstance(a, OrderAction) for a in money.actions):
         # A slice is closed beside the size wanted, never beside another order.
         money = harvest.Plan((), why)
@@ -75,6 +80,18 @@ def decide(s: Situation) -> Decision:
         elif money.reason is not None:
             why = money.reason
     return Decision((), why, numbers)
+
+
+def _sale(s: Situation) -> harvest.Plan:
+    """Collateral sold in place of a short that pays too much, where the solver says so."""
+    may = s.is_fresh and s.is_settled and s.may_move and not s.has_treasury
+    may = may and not s.is_repay_forbidden
+    amount = sale_wanted(s) if may and s.mode is SafetyMode.ACTIVE else ZERO
+    if amount < s.money_min or amount <= 0:
+        return harvest.IDLE
+    reason = HedgeReason.COLLATERAL_REPAY
+    action = MoneyAction(TreasuryKind.REPAY_WITH_COLLATERAL, amount, ZERO, reason)
+    return harvest.Plan((action,), reason)
 
 
 def _wanted(s: Situation) -> tuple[Decimal, bool]:
