@@ -11,7 +11,15 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from hedgelock.domain.market import MarketTick
-from hedgelock.domain.money import ceil_to, clip, floor_to, parse_decimal, saturate, trap_floats
+from hedgelock.domain.money import (
+    ceil_to,
+    clip,
+    digits,
+    floor_to,
+    parse_decimal,
+    saturate,
+    trap_floats,
+)
 
 NUMBERS = st.decimals(min_value=-10**9, max_value=10**9, allow_nan=False)
 STEPS = st.sampled_from([D("0.001"), D("0.3"), D(1), D("0.07"), D(25)])
@@ -36,6 +44,18 @@ def test_a_text_that_is_no_plain_number_is_refused(text):
 def test_the_venues_number_texts_are_read_exactly(text, value):
     """Trailing zeros, signs and exponents as venues send them keep their value."""
     assert parse_decimal(text) == D(value)
+
+
+@pytest.mark.parametrize("rounding", [decimal.ROUND_HALF_EVEN, decimal.ROUND_DOWN])
+def test_digits_do_not_depend_on_when_they_were_made(rounding):
+    """Made under any default, a context rounds half up: 1.25 to two digits is 1.3."""
+    before = decimal.DefaultContext.rounding
+    decimal.DefaultContext.rounding = rounding
+    try:
+        made = digits(2)
+    finally:
+        decimal.DefaultContext.rounding = before
+    assert made.plus(D("1.25")) == D("1.3")
 
 
 def test_a_number_that_is_not_text_is_refused():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import decimal
 import re
-from decimal import Decimal
+from decimal import Context, Decimal
 
 ZERO = Decimal(0)
 ONE = Decimal(1)
@@ -63,6 +63,18 @@ def ceil_to(value: Decimal, step: Decimal) -> Decimal:
 def clip(value: Decimal, low: Decimal, high: Decimal) -> Decimal:
     """`value` limited to [low, high]; `low` wins when they cross."""
     return max(low, min(value, high))
+
+
+def digits(count: int) -> Context:
+    """A context that rounds to `count` significant digits, the same whenever it is made.
+
+    A bare `Context` takes over what the default is at that moment: a module imported before
+    `trap_floats` would round otherwise than one imported after it, and a replay would differ.
+    """
+    return Context(
+        prec=count, rounding=decimal.ROUND_HALF_UP,
+        traps=[decimal.InvalidOperation, decimal.DivisionByZero, decimal.Overflow],
+    )
 
 
 def saturate(value: Decimal) -> Decimal:

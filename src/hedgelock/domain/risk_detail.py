@@ -7,20 +7,20 @@ is a message of its own, made on the clock's ticks (`forecast/outlook.py`), when
 from __future__ import annotations
 
 import enum
-from decimal import ROUND_HALF_EVEN, Context, Decimal
+from decimal import Decimal
 from typing import ClassVar, Final
 
 import msgspec
 
 from hedgelock.domain.message import Message, Value
-from hedgelock.domain.money import saturate
+from hedgelock.domain.money import digits, saturate
 from hedgelock.domain.risk import Confidence, RiskMemory, RiskState
 from hedgelock.domain.risk_score import ScoreParts
 from hedgelock.domain.stress import StressCell
 from hedgelock.domain.volatility import Volatility
 
 HORIZONS_H: Final = (1, 24, 168)
-_DIGITS = Context(prec=10, rounding=ROUND_HALF_EVEN)  # said, or it would be whatever the process has
+_DIGITS = digits(10)
 
 
 class RiskLevel(enum.Enum):

@@ -17,12 +17,12 @@ of 2021 (`research/probability_score.py` scores them on the even ones).
 
 from __future__ import annotations
 
-from decimal import ROUND_HALF_EVEN, Context, Decimal
+from decimal import Decimal
 from typing import Final, NamedTuple
 
 import msgspec
 
-from hedgelock.domain.money import ONE
+from hedgelock.domain.money import ONE, digits
 
 BAR_MS: Final = 3_600_000
 PRIOR: Final = Decimal("0.64")
@@ -41,7 +41,7 @@ _MS_PER_HOUR = Decimal(BAR_MS)
 _PARKINSON = Decimal("2.772588722239781")
 """4·ln 2."""
 _TWO = Decimal(2)
-_DIGITS = Context(prec=12, rounding=ROUND_HALF_EVEN)  # said, or it would be whatever the process has
+_DIGITS = digits(12)
 
 
 class Volatility(msgspec.Struct, frozen=True):
