@@ -10,11 +10,11 @@ import msgspec
 from pydantic import Field, PrivateAttr, SecretStr
 
 from hedgelock.config.fields import Group, about, var
+from hedgelock.config.funding import FundingSettings
 from hedgelock.config.groups import (
     AccountSettings,
     BybitSettings,
     ExecutorSettings,
-    FundingSettings,
     HedgerSettings,
     KafkaSettings,
     RiskSettings,
