@@ -18,7 +18,7 @@ from bench.processes import BenchError
 from hedgelock import app
 from hedgelock.bus import codec
 from hedgelock.config import load
-from hedgelock.domain import hedging, risk
+from hedgelock.domain import hedging
 from hedgelock.domain.hedge_memory import HedgeMemory
 from hedgelock.domain.order import PlaceOrder
 from hedgelock.domain.step import Now, Step
@@ -121,7 +121,7 @@ def chain(assessed: Moment, ordered: Moment) -> Callable[[], bytes]:
         row = TableRow.of(raw)
         risk_tables["market_data"][key] = row
         reader = TableReader(risk_tables)
-        judged = risk.step(assessed.state, reader, row.envelope.body, assessed.now)
+        judged = risk_engine.SERVICE.step(assessed.state, reader, row.envelope.body, assessed.now)
         said = codec.encode(
             judged.outputs[0].message, id=f"{assessed.now.decision}.0",
             trace=codec.child_trace(row.envelope.trace, assessed.now.decision),

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from hedgelock.domain.account import FundRead, LoanRead, PositionsRead, WalletRead
-    from hedgelock.domain.execution import Effect, VenueEvent
+    from hedgelock.domain.effect import Effect, VenueEvent
     from hedgelock.domain.funding import FundingRate
     from hedgelock.domain.instrument import CollateralTerms, Instrument
     from hedgelock.domain.market import MarketTick

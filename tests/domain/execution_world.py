@@ -15,10 +15,9 @@ from typing import Any
 import msgspec
 
 from hedgelock.domain import execution
-from hedgelock.domain.execution import (
+from hedgelock.domain.effect import (
     CancelOrder,
     Effect,
-    ExecutionMemory,
     ExecutionReport,
     ListOrders,
     LoanAnswer,
@@ -35,6 +34,7 @@ from hedgelock.domain.execution import (
     SendTransfer,
     TransferAnswer,
 )
+from hedgelock.domain.execution_memory import ExecutionMemory
 from hedgelock.domain.funding import FundingContext, FundingRegime
 from hedgelock.domain.holdings import Holdings
 from hedgelock.domain.instrument import Instrument, Settlement

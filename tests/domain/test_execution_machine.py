@@ -25,7 +25,7 @@ from domain.execution_world import (
     tick,
     treasury,
 )
-from hedgelock.domain.execution import Effect, Outcome, StreamReset
+from hedgelock.domain.effect import Effect, Outcome, StreamReset
 from hedgelock.domain.message import Message, Restored, Tick
 from hedgelock.domain.order import OrderConfirmation, Side, TimeInForce, Urgency
 from hedgelock.domain.treasury import TreasuryConfirmation, TreasuryKind

@@ -28,7 +28,8 @@ from domain.execution_world import (
 )
 from hedgelock.domain import execution, execution_memory
 from hedgelock.domain.account import Position, PositionChanged
-from hedgelock.domain.execution import ExecutionMemory, SendOrder
+from hedgelock.domain.effect import SendOrder, StreamReset
+from hedgelock.domain.execution_memory import ExecutionMemory
 from hedgelock.domain.message import Message, Restored, Tick
 from hedgelock.domain.order import OrderConfirmation, OrderStatus, is_alarm
 from hedgelock.domain.registry import Quarantined
@@ -219,6 +220,41 @@ def test_old_news_of_a_filed_intent_changes_nothing(news: str) -> None:
     desk.feed(fill(sent, "x1", "0.4", seq=7) if news == "fill" else row(sent, OrderStatus.CANCELLED, "0.4"))
     assert through_json(desk.memory) == before
     assert len(desk.said) == said
+
+
+def test_a_late_fill_finds_its_intent_among_all_that_are_filed() -> None:
+    """Another one's fill is not taken for the first's."""
+    desk, _ = filed_sale()
+    second = place(2, decided_ts_ms=desk.now_ms, expires_ts_ms=desk.now_ms + 5_000)
+    (sent,) = [e for e in desk.feed(second) if isinstance(e, SendOrder)]
+    desk.feed(fill(sent, "y1", "0.4", seq=8), row(sent, OrderStatus.CANCELLED, "0.4"))
+    desk.now_ms += 6_000
+    desk.feed(Tick(now_ms=desk.now_ms), shown(8))
+    assert [entry.intent_id for entry in desk.memory.ended] == [
+        place().intent_id, second.intent_id
+    ]
+    desk.feed(fill(sent, "y2", "0.1", seq=9))
+    assert list(desk.memory.orders) == [second.intent_id]
+    assert desk.order(2).filled_qty == D("0.5")
+
+
+def test_a_filed_intent_of_which_the_venue_counts_more_is_asked_about() -> None:
+    """A row tells of an execution that never came: the intent is back until it is in our hands."""
+    desk, sent = filed_sale()
+    effects = desk.feed(row(sent, OrderStatus.CANCELLED, "0.5"))
+    assert (list(desk.memory.orders), desk.memory.ended) == ([place().intent_id], ())
+    effects += desk.tick(10_000)
+    assert "QueryOrder" in kinds(effects)
+
+
+def test_a_stream_that_was_cut_asks_nothing_about_what_is_over() -> None:
+    """An intent that is settled and only waits to be seen in the position gets no question."""
+    desk, _ = ended_sale()
+    desk.tick(1)
+    before = desk.memory.orders
+    effects = desk.feed(StreamReset(account="main", ts_seen_ms=desk.now_ms))
+    assert desk.memory.orders == before
+    assert "QueryOrder" not in kinds(effects)
 
 
 # ---------------------------------------------------------------- freezing

@@ -28,13 +28,7 @@ from domain.execution_world import (
     row,
     safety,
 )
-from hedgelock.domain.execution import (
-    OrderAnswer,
-    Outcome,
-    QueryOrder,
-    SendOrder,
-    StreamReset,
-)
+from hedgelock.domain.effect import OrderAnswer, Outcome, QueryOrder, SendOrder, StreamReset
 from hedgelock.domain.message import Message, Restored
 from hedgelock.domain.order import (
     ForeignCause,

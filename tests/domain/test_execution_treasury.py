@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from domain.execution_world import T0, D, Desk, Market, kinds, safety, treasury
-from hedgelock.domain.execution import (
+from hedgelock.domain.effect import (
     LoanAnswer,
     Outcome,
     QueryLoanAction,

@@ -18,13 +18,7 @@ from domain.execution_world import (
     treasury,
 )
 from hedgelock.domain import precheck
-from hedgelock.domain.execution import (
-    CancelOrder,
-    QueryOrder,
-    SendLoanAction,
-    SendOrder,
-    SendTransfer,
-)
+from hedgelock.domain.effect import CancelOrder, QueryOrder, SendLoanAction, SendOrder, SendTransfer
 from hedgelock.domain.instrument import Settlement
 from hedgelock.domain.order import OrderType, Side, TimeInForce
 from hedgelock.domain.policy import ExecutionPolicy

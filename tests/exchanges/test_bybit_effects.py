@@ -13,7 +13,7 @@ from aiohttp import web
 from exchanges.bybit_samples import EXECUTION, ORDER
 from exchanges.bybit_stub import Make, Stub, envelope
 from hedgelock.clock import SystemClock
-from hedgelock.domain.execution import (
+from hedgelock.domain.effect import (
     CancelOrder,
     Effect,
     LoanAnswer,

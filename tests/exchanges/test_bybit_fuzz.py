@@ -26,7 +26,7 @@ from exchanges.spoil import DELETE, leaves
 from exchanges.test_bybit_effects import SEND
 from exchanges.test_bybit_mutations import made
 from exchanges.test_bybit_payloads import DERIVED, figures, numbers_of
-from hedgelock.domain.execution import OrderAnswer, Outcome
+from hedgelock.domain.effect import OrderAnswer, Outcome
 from hedgelock.errors import BadMessage, VenueError
 from hedgelock.exchanges.bybit import (
     CAPABILITIES,

@@ -15,7 +15,7 @@ from exchanges.bybit_stub import Make
 from exchanges.test_bybit_effects import QUERY, REPAY, SEND, TRANSFER
 from hedgelock.clock import SystemClock
 from hedgelock.domain.account import PositionChanged
-from hedgelock.domain.execution import (
+from hedgelock.domain.effect import (
     ExecutionReport,
     LoanAnswer,
     OrderAnswer,

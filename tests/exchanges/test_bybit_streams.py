@@ -16,7 +16,7 @@ from exchanges.bybit_samples import EXECUTION, ORDER, POSITION, SNAPSHOT
 from exchanges.bybit_stub import FAST, Make, Stub
 from hedgelock.clock import SystemClock
 from hedgelock.domain.account import PositionChanged
-from hedgelock.domain.execution import ExecutionReport, OrderReport, StreamReset
+from hedgelock.domain.effect import ExecutionReport, OrderReport, StreamReset
 from hedgelock.domain.funding import FundingRate
 from hedgelock.domain.market import MarketTick
 from hedgelock.errors import VenueForbidden

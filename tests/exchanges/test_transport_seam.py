@@ -10,7 +10,7 @@ from typing import Any
 
 from exchanges.bybit_samples import SNAPSHOT
 from exchanges.test_bybit_effects import SEND
-from hedgelock.domain.execution import OrderAnswer, Outcome, StreamReset
+from hedgelock.domain.effect import OrderAnswer, Outcome, StreamReset
 from hedgelock.domain.market import MarketTick
 from hedgelock.exchanges.bybit import CAPABILITIES, BybitExchange, simulator_addresses
 from hedgelock.exchanges.ccxt_venue import Credentials

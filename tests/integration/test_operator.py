@@ -141,12 +141,12 @@ def test_halt_resume_and_kill_are_obeyed(tmp_path: Path) -> None:
         assert killed.returncode == 0, killed.stderr
         assert "KILLED" in killed.stdout
         run.await_that("flat", lambda: position(run) == 0 and not run.look().ours["open_orders"], 10)
-        sent = orders(run)
+        sent, repaid = orders(run), run.look().ours["repayments"]
         assert sent[-1]["reduceOnly"] is True, sent[-1]
         start_s = run.look().script_s
         run.watch(start_s + 20, (), None)
         assert len(orders(run)) == len(sent), "opened something after a kill"
         assert position(run) == 0
-        assert run.look().ours["repayments"] == 0
+        assert run.look().ours["repayments"] == repaid, "repaid after a kill"
         assert run.metric("safety", "safety_mode", account="main") == 3
         assert run.stop() == {"simulator": 0, "engine": 0}

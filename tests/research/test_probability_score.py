@@ -120,7 +120,7 @@ def test_the_means_are_the_engines():
     state = observe(None, D(100), 0)
     for at, (high, low, _) in enumerate(ranges):
         for minute, price in ((20, high), (40, low), (60, 100)):
-            state = observe(state, D(repr(price)), at * BAR_MS + minute * 60_000)
+            state = observe(state, D(str(price)), at * BAR_MS + minute * 60_000)
     fast, slow = means(hours_of(*ranges))
     assert float(state.fast) == pytest.approx(fast[-1], rel=1e-9)
     assert float(state.slow) == pytest.approx(slow[-1], rel=1e-9)

@@ -23,7 +23,7 @@ from hedgelock.domain.account import (
     PositionsRead,
     WalletRead,
 )
-from hedgelock.domain.execution import Effect, OrderReport, StreamReset, VenueEvent
+from hedgelock.domain.effect import Effect, OrderReport, StreamReset, VenueEvent
 from hedgelock.domain.funding import FundingRate
 from hedgelock.domain.instrument import CollateralTerms, Instrument
 from hedgelock.domain.market import MarketTick

@@ -14,7 +14,7 @@ import pytest
 import structlog
 
 from domain.execution_world import T0, D, answer, facts, row
-from hedgelock.domain.execution import (
+from hedgelock.domain.effect import (
     CancelOrder,
     Effect,
     LoanAnswer,

@@ -22,6 +22,7 @@ from hedgelock.ports import Offsets, Outgoing, StepRecord
 from hedgelock.services.journal import replay
 from hedgelock.services.runner import Runner
 from hedgelock.services.service import Emitted, Service
+from hedgelock.services.tables import TableRow
 
 
 class Counter(msgspec.Struct, frozen=True):
@@ -244,3 +245,17 @@ def test_replay_notices_another_rule(bench: Bench) -> None:
     rows = {r.key: r.value for r in bench.bus.read("step_rows")}
     result = replay((r.value for r in bench.bus.read("steps")), rows, {"counter": service})
     assert [d.what for d in result.differences] == ["state differs"]
+
+
+def test_a_row_that_several_services_read_is_decoded_once() -> None:
+    """The same bytes give the same row; equal bytes of another message are read for themselves."""
+    tick = MarketTick(
+        instrument="linear:BTCUSDT", mark_price=Decimal(100), index_price=Decimal(100),
+        bid_price=None, ask_price=None, ts_event_ms=1, ts_seen_ms=1,
+    )
+    first = codec.encode(tick, id="a", trace="", causes=(), ts_ms=1)
+    second = codec.encode(tick, id="b", trace="", causes=(), ts_ms=1)
+    row = TableRow.of(first, "market_data")
+    assert TableRow.of(first, "market_data") is row
+    assert TableRow.of(second, "market_data").envelope.id == "b"
+    assert TableRow.of(first, "market_data") == row

@@ -23,7 +23,7 @@ from domain.execution_world import (
     place,
     treasury,
 )
-from hedgelock.domain.execution import SendLoanAction, SendOrder, SendTransfer, StreamReset
+from hedgelock.domain.effect import SendLoanAction, SendOrder, SendTransfer, StreamReset
 from hedgelock.domain.message import Message, Restored, Tick
 from hedgelock.domain.order import OrderConfirmation, Side, TimeInForce
 from hedgelock.domain.treasury import TreasuryConfirmation, TreasuryKind

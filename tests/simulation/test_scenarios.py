@@ -79,11 +79,20 @@ def test_killed_in_a_gap_and_never_back(ltv: str, dead_s: float) -> None:
     in_world(plan, run)
 
 
-def test_half_the_hedge_is_deleveraged() -> None:
-    """ADL of half the hedge: the order that mends it is decided within three account events."""
-    half = Deed(30, "adl", account="hedgelock-sim", symbol=BTC, amount=Decimal("0.5"))
+LOSSES = {
+    "half deleveraged": Deed(30, "adl", account="hedgelock-sim", symbol=BTC, amount=Decimal("0.5")),
+    "all deleveraged": Deed(30, "adl", account="hedgelock-sim", symbol=BTC, amount=Decimal(1)),
+    "closed by hand": Deed(30, "human_close", account="hedgelock-sim", symbol=BTC),
+    "bought by hand": Deed(30, "human_order", account="hedgelock-sim", symbol=BTC, side="Buy",
+                           amount=Decimal("0.1")),
+}
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_hedge_that_others_take_away_is_decided_anew(name: str) -> None:
+    """ADL or a person: told as not ours, and the order that mends it comes within three account events."""
     plan = accident(((0, PRICE), (10, PRICE * 0.88), (100, PRICE * 0.88)), ltv="0.68",
-                    deeds=(half,))
+                    deeds=(LOSSES[name],))
 
     async def run(world: World) -> None:
         world.start()
@@ -92,9 +101,12 @@ def test_half_the_hedge_is_deleveraged() -> None:
         before, orders = held(world), len(world.account().orders)
         assert before >= Decimal("0.2"), "there is a hedge to lose"
         await until(world, 45)
-        (row, *_) = [r for r in world.account().executions if r["execType"] == "AdlTrade"]
-        assert Decimal(row["execQty"]) >= before / 2 - Decimal("0.001")
-        lost_ms = int(row["execTime"])
+        rows = [r for r in world.account().executions
+                if not r["orderLinkId"] and r["execType"] != "Funding"]
+        lost = sum(Decimal(row["execQty"]) for row in rows)
+        share = {"half deleveraged": before / 2, "bought by hand": Decimal("0.1")}.get(name, before)
+        assert abs(lost - share) <= Decimal("0.001")
+        lost_ms = int(rows[0]["execTime"])
         mended_ms = min(
             record.ts_ms for record in world.lives[-1].bus.read("hedge_trades")
             if record.ts_ms >= lost_ms
@@ -103,6 +115,10 @@ def test_half_the_hedge_is_deleveraged() -> None:
         assert sum(lost_ms <= ms < mended_ms for ms in facts) <= 3
         assert len(world.account().orders) > orders
         assert held(world) >= before - Decimal("0.06")
+        assert audit(world, (Rule.NOTICED, Rule.ORDERS, Rule.EXECUTIONS)) == []
+        world.account().executions.append({**rows[0], "execId": "nobody-told"})
+        (finding,) = audit(world, (Rule.NOTICED,))
+        assert "others moved the position" in finding.text
 
     in_world(plan, run)
 

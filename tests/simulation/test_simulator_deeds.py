@@ -236,6 +236,27 @@ def test_a_human_trades_closes_and_cancels_in_the_app(played):
     ]  # fmt: skip
 
 
+def test_a_human_moves_money_and_repays_in_the_app(played):
+    """To FUND, back, and into the loan; what was done by hand is known by its ids."""
+    desk = played(
+        deed("human_transfer", account=ME, coin="USDT", amount="500"),
+        deed("human_transfer", 2, account=ME, coin="USDT", amount="-100"),
+        deed("human_repay", 3, account=ME, coin="USDT", amount="300"),
+        deed("human_repay", 4, account=ME, coin="USDT", amount="300"),
+    )
+    account = desk.venue.exchange.accounts[ME]
+    x, debt = desk.venue.exchange, account.debts["USDT"].total
+    before = x.ledger.balance(account.unified, "USDT")
+    desk.wait(5_000)
+    assert x.ledger.balance(account.unified, "USDT") == before - 400
+    assert x.ledger.balance(account.fund, "USDT") == 100
+    assert debt - account.debts["USDT"].total == 300
+    agenda = desk.venue.agenda
+    assert agenda.by_hand == {*account.transfers, account.repayments[-1]["repayId"]}
+    assert len(agenda.by_hand) == 3
+    assert [refused.at_s for refused, _ in agenda.refused] == [4]
+
+
 def test_what_a_human_could_not_do_is_kept(played):
     desk = played(deed("human_order", account=ME, symbol=BTC, side="Buy", amount="40"))
     desk.until(1_100)

@@ -12,13 +12,7 @@ from counter import ORDER, sign
 from exchanges.test_bybit_effects import QUERY, SEND
 from exchanges.test_transport_seam import START_MS, VirtualClock, VirtualLoop, virtual_seconds
 from hedgelock.domain.account import PositionChanged
-from hedgelock.domain.execution import (
-    ExecutionReport,
-    OrderAnswer,
-    OrderFacts,
-    Outcome,
-    StreamReset,
-)
+from hedgelock.domain.effect import ExecutionReport, OrderAnswer, OrderFacts, Outcome, StreamReset
 from hedgelock.domain.market import MarketTick
 from hedgelock.domain.order import OrderStatus
 from hedgelock.exchanges.bybit import CAPABILITIES, BybitExchange, simulator_addresses

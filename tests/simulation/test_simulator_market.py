@@ -8,6 +8,7 @@ import pytest
 from hedgelock.simulator.candles import Candles
 from hedgelock.simulator.scenarios import SCENARIOS
 
+T0 = 1_700_000_000_000
 LISTED = {"category": "linear", "symbol": "BTCUSDT"}
 MINUTE = 60_000
 
@@ -175,6 +176,15 @@ def test_the_level_one_book_is_snapshots_only(open_desk):
     assert frames
     assert {e.kind for e in frames} == {"snapshot"}
     assert {len(e.data["b"]) for e in frames} == {1}
+
+
+def test_a_level_one_book_that_stays_the_same_is_repeated_after_three_seconds(desk):
+    """With the same u, so that a client can tell silence from stillness."""
+    listen(desk, "orderbook.1.BTCUSDT")
+    desk.wait(10_000)
+    frames = [e for e in desk.log if e.topic == "orderbook.1.BTCUSDT"]
+    assert [e.ts_ms - T0 for e in frames] == [3_000, 6_000, 9_000]
+    assert len({e.data["u"] for e in frames}) == 1
 
 
 def test_a_pocket_that_owes_sells_its_coins_before_its_position(open_desk, quiet_scenario):

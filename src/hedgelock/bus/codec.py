@@ -14,7 +14,7 @@ import msgspec
 from hedgelock.domain import (
     account,
     command,
-    execution,
+    effect,
     funding,
     hedging,
     instrument,
@@ -59,8 +59,8 @@ CARRIES: dict[str, tuple[type[Message], ...]] = {
 """Topic -> kinds of message it may carry."""
 
 _INTERNAL: tuple[type[Message], ...] = (
-    execution.OpenOrders, execution.OrderAnswer, execution.OrderReport, execution.OrderFacts,
-    execution.ExecutionReport, execution.TransferAnswer, execution.LoanAnswer, execution.StreamReset, message.Tick,
+    effect.OpenOrders, effect.OrderAnswer, effect.OrderReport, effect.OrderFacts,
+    effect.ExecutionReport, effect.TransferAnswer, effect.LoanAnswer, effect.StreamReset, message.Tick,
     message.Restored,
 )
 """Recorded in the journal as inputs of the executor, never on a topic."""

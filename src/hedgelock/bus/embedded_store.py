@@ -278,7 +278,7 @@ class Store:
 
     def _frames(self, values: Sequence[bytes]) -> int:
         """About how many pages the WAL takes for a few values, by what a busy account was seen to."""
-        return 4 + sum(2 + len(value) // self.page_bytes for value in values)
+        return 4 + sum(1 + len(value) // self.page_bytes for value in values)
 
     def relax(self, *, durable: bool = False) -> None:
         """Whether the next transactions wait for the disk; with `lock` held, outside of any."""

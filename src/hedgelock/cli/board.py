@@ -22,13 +22,14 @@ from hedgelock.domain.order import OrderConfirmation, PlaceOrder
 from hedgelock.domain.policy import Policy
 from hedgelock.domain.registry import Quarantined
 from hedgelock.domain.risk import RiskAssessment
+from hedgelock.domain.risk_detail import RiskDetail
 from hedgelock.domain.safety import SafetyState, stricter
 from hedgelock.domain.treasury import TreasuryAction, TreasuryConfirmation, TreasuryKind
 from hedgelock.errors import BadMessage
 from hedgelock.ports import Record
 
 TOPICS = (
-    "risk_state", "hedge_decisions", "hedge_trades", "treasury_actions", "trade_confirmations",
+    "risk_state", "risk_detail", "hedge_decisions", "hedge_trades", "treasury_actions", "trade_confirmations",
     "account_raw", "funding_context", "safety_state", "market_data", "quarantine", "policies",
 )
 """What the live view follows."""
@@ -151,6 +152,7 @@ class Board:
     policy: Policy
     risk: RiskAssessment | None = None
     risk_seen_ms: int = 0
+    detail: RiskDetail | None = None
     funding: FundingContext | None = None
     tick: MarketTick | None = None
     first_price: Decimal | None = None
@@ -201,6 +203,8 @@ class Board:
         match body:
             case RiskAssessment():
                 self.risk, self.risk_seen_ms = body, ts_ms
+            case RiskDetail():
+                self.detail = body
             case HedgeDecision():
                 self._take_decision(body, envelope)
             case PlaceOrder() | TreasuryAction():

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from rich.console import Group
 from rich.text import Text
 
-from hedgelock.cli import summary, words
+from hedgelock.cli import outlook, summary, words
 from hedgelock.cli.board import TWIN, Board, SimAccount
 from hedgelock.cli.caption import caption, trouble
 from hedgelock.cli.console import me
@@ -158,6 +158,8 @@ class Screen:
         if board.twin is not None:
             lines.append(self._twin_gauge(board, board.twin))
         lines.append(self._scale(board))
+        if board.detail is not None and self.height >= HEIGHT_ROOMY:
+            lines.append(Text(outlook.brief(board.detail), "dim"))
         return lines
 
     def _twin_gauge(self, board: Board, twin: SimAccount) -> Text:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
 
+import msgspec
 from rich.markup import escape
 from rich.tree import Tree
 
 from hedgelock.bus import codec
-from hedgelock.cli import words
+from hedgelock.cli import outlook, words
 from hedgelock.domain.command import OperatorCommand
 from hedgelock.domain.funding import FundingContext, FundingRate
 from hedgelock.domain.hedging import HedgeDecision
@@ -18,6 +19,7 @@ from hedgelock.domain.message import Message
 from hedgelock.domain.order import CancelOrders, OrderConfirmation, PlaceOrder
 from hedgelock.domain.policy import Policy
 from hedgelock.domain.risk import RiskAssessment
+from hedgelock.domain.risk_detail import RiskDetail
 from hedgelock.domain.safety import SafetyState
 from hedgelock.domain.treasury import TreasuryAction, TreasuryConfirmation
 from hedgelock.errors import BadMessage
@@ -27,10 +29,19 @@ from hedgelock.services.explain import Link, explain
 _CONFIRMATIONS = (OrderConfirmation, TreasuryConfirmation)
 _INTENTS = (PlaceOrder, TreasuryAction, CancelOrders)
 _RULES = (Policy, SafetyState, OperatorCommand)
-_STATES = (MarketTick, FundingContext, FundingRate, RiskAssessment, Policy, SafetyState)
+_STATES = (MarketTick, FundingContext, FundingRate, RiskAssessment, RiskDetail, Policy, SafetyState)
 """Kinds of which the newest replaces all before."""
 
 _BPS = 10_000
+
+
+class _Said(msgspec.Struct):
+    """When an envelope was made."""
+
+    ts_ms: int
+
+
+_when_said = msgspec.json.Decoder(_Said)
 
 
 def chain(bus: Bus, ident: str) -> list[Link]:
@@ -50,7 +61,7 @@ def chain(bus: Bus, ident: str) -> list[Link]:
         if isinstance(body, HedgeDecision) and body.risk_assessed_ts_ms not in (None, *assessed):
             used = _assessment(bus, body)
             links = _joined(links, explain(bus, used) if used else [])
-    return links
+    return _joined(links, _detail(bus, links))
 
 
 def _joined(links: list[Link], more: list[Link]) -> list[Link]:
@@ -73,6 +84,29 @@ def _assessment(bus: Bus, decision: HedgeDecision) -> str:
     return ""
 
 
+def _detail(bus: Bus, links: Sequence[Link]) -> list[Link]:
+    """The newest detail of the account that was published before the chain's last assessment."""
+    assessed = [x.envelope for x in links if isinstance(x.envelope.body, RiskAssessment)]
+    if not assessed:
+        return []
+    last = max(assessed, key=lambda envelope: envelope.ts_ms)
+    newest = b""
+    for record in bus.read("risk_detail"):
+        if record.key != last.body.account:
+            continue
+        try:
+            # Many are passed by: only their time is read, and of the last one everything.
+            if _when_said.decode(record.value).ts_ms > last.ts_ms:
+                break
+        except msgspec.DecodeError:
+            continue  # in quarantine with its reason
+        newest = record.value
+    try:
+        return [Link(topic="risk_detail", envelope=codec.decode(newest, "risk_detail"))]
+    except BadMessage:
+        return []
+
+
 def tell(ident: str, links: Sequence[Link]) -> Tree:
     """The tree around `ident`; `links` is not empty and sorted as things happened."""
     links = _newest(links)
@@ -91,7 +125,7 @@ def _chapters(links: Sequence[Link]) -> Iterator[tuple[str, list[Link]]]:
     def of(*kinds: type[Message]) -> list[Link]:
         return [link for link in links if isinstance(link.envelope.body, kinds)]
 
-    named = (MarketTick, FundingContext, FundingRate, RiskAssessment, *_RULES, *_INTENTS,
+    named = (MarketTick, FundingContext, FundingRate, RiskAssessment, RiskDetail, *_RULES, *_INTENTS,
              *_CONFIRMATIONS)
     rest = [link for link in links if not isinstance(link.envelope.body, named)]
     decisions = [link for link in rest if link.topic == "hedge_decisions"]
@@ -99,7 +133,7 @@ def _chapters(links: Sequence[Link]) -> Iterator[tuple[str, list[Link]]]:
     yield "2. funding", of(FundingContext, FundingRate)
     yield "3. the account", [link for link in rest if link not in decisions]
     yield "4. rules in force", of(*_RULES)
-    yield "5. risk", of(RiskAssessment)
+    yield "5. risk", of(RiskAssessment, RiskDetail)
     yield "6. the decision", decisions
     yield "7. what was ordered", of(*_INTENTS)
     yield "8. what came of it", _last_words(of(*_CONFIRMATIONS))
@@ -164,7 +198,7 @@ def details(body: Message, links: Sequence[Link], start_ms: int) -> Iterator[str
             yield f"why: {words.reason(body.reason)}"
             yield (f"discretionary size × {words.plain(body.multiplier_short)} for shorts, × "
                    f"{words.plain(body.multiplier_long)} for longs; protective size is never scaled")
-        case RiskAssessment():
+        case RiskAssessment() | RiskDetail():
             yield from _risk(body)
         case SafetyState():
             yield f"since {words.moment(body.since_ts_ms)}"
@@ -196,7 +230,10 @@ def details(body: Message, links: Sequence[Link], start_ms: int) -> Iterator[str
             yield from _numbers(body)
 
 
-def _risk(body: RiskAssessment) -> Iterator[str]:
+def _risk(body: RiskAssessment | RiskDetail) -> Iterator[str]:
+    if isinstance(body, RiskDetail):
+        yield from outlook.lines(body)
+        return
     yield f"why {body.state.name}: {words.reason(body.reason)}"
     yield (f"debt {words.money(body.debt_value, 2)} ÷ counted collateral "
            f"{words.money(body.counted_value, 2)} = LTV {words.percent(body.ltv, 2)}; the exchange "

@@ -21,6 +21,7 @@ from hedgelock.domain import (
     policy,
     registry,
     risk,
+    risk_detail,
     safety,
     treasury,
 )
@@ -262,6 +263,8 @@ def headline(body: Message) -> str:
         case risk.RiskAssessment():
             ltv = percent(body.ltv, 2) if body.ltv is not None else "infinite or unknown"
             return f"risk: {body.state.name}, LTV {ltv}, inputs {body.confidence.name}"
+        case risk_detail.RiskDetail():
+            return f"risk score {body.score:.0f} of 100, driven by {body.parts.driver}"
         case hedging.HedgeDecision():
             did = f" → {', '.join(body.actions)}" if body.actions else ""
             return f"decision: {reason(body.reason)}{did}"

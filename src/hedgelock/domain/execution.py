@@ -13,40 +13,10 @@ stand recorded as sent before they leave. After a restart (`Restored`) the first
 
 from __future__ import annotations
 
-from hedgelock.domain.effect import (
-    CancelOrder,
-    Effect,
-    ExecutionReport,
-    ListOrders,
-    LoanAnswer,
-    OpenOrders,
-    OrderAnswer,
-    OrderFacts,
-    OrderReport,
-    Outcome,
-    QueryLoanAction,
-    QueryOrder,
-    QueryTransfer,
-    SendLoanAction,
-    SendOrder,
-    SendTransfer,
-    StreamReset,
-    TransferAnswer,
-    VenueEvent,
-)
 from hedgelock.domain.execution_fold import Fold
 from hedgelock.domain.execution_memory import ExecutionMemory
 from hedgelock.domain.message import Message
-from hedgelock.domain.order_schedule import UNEXPLAINED
-from hedgelock.domain.precheck import forbidden
 from hedgelock.domain.step import Now, Step, Tables
-
-__all__ = [
-    "UNEXPLAINED", "CancelOrder", "Effect", "ExecutionMemory", "ExecutionReport", "ListOrders",
-    "LoanAnswer", "OpenOrders", "OrderAnswer", "OrderFacts", "OrderReport", "Outcome", "QueryLoanAction", "QueryOrder",
-    "QueryTransfer", "SendLoanAction", "SendOrder", "SendTransfer", "StreamReset",
-    "TransferAnswer", "VenueEvent", "forbidden", "step",
-]
 
 
 def step(

@@ -20,7 +20,7 @@ from hedgelock.domain.account import (
     PositionsRead,
     WalletRead,
 )
-from hedgelock.domain.execution import Effect, StreamReset, VenueEvent
+from hedgelock.domain.effect import Effect, StreamReset, VenueEvent
 from hedgelock.domain.funding import FundingRate
 from hedgelock.domain.instrument import CollateralTerms, Instrument, category_of
 from hedgelock.domain.market import MarketTick

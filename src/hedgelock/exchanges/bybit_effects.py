@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 from decimal import Decimal
 from typing import Any
 
-from hedgelock.domain.execution import (
+from hedgelock.domain.effect import (
     CancelOrder,
     Effect,
     ExecutionReport,

@@ -8,7 +8,7 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Any, NamedTuple
 
-from hedgelock.domain.execution import Outcome, QueryLoanAction, SendLoanAction
+from hedgelock.domain.effect import Outcome, QueryLoanAction, SendLoanAction
 from hedgelock.domain.treasury import TreasuryKind
 from hedgelock.exchanges.bybit_reads import pages
 from hedgelock.exchanges.ccxt_venue import CcxtVenue

@@ -18,7 +18,7 @@ from hedgelock.domain.account import (
     Position,
     WithdrawableQty,
 )
-from hedgelock.domain.execution import ExecutionReport, OrderReport
+from hedgelock.domain.effect import ExecutionReport, OrderReport
 from hedgelock.domain.order import Fill, OrderStatus, OrderType, Side
 from hedgelock.exchanges.fields import Row, strict
 

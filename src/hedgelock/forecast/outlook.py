@@ -14,7 +14,6 @@ import msgspec
 
 from hedgelock.domain import risk
 from hedgelock.domain.message import Tick
-from hedgelock.domain.policy import Policy
 from hedgelock.domain.risk_detail import Detailed, OutlookMemory
 from hedgelock.domain.scene import look
 from hedgelock.domain.step import Hold, Now, Output, Step, Tables
@@ -37,64 +36,59 @@ def step(
 ) -> Step[OutlookMemory]:
     """`risk.step`, and on a Tick the detail that is due; the hold ends no later than that."""
     assessed = risk.step(memory, tables, message, now)
-    after = assessed.state
+    after, last = assessed.state, assessed.state.published
     assert isinstance(after, OutlookMemory), "risk.step keeps the kind of its memory"
-    if not after.account or after.published is None:
+    if last is None:
         return Step(after, assessed.outputs, assessed.effects, assessed.hold)
-    policy = tables.policy(after.account)
-    price = _index_price(policy, tables, now.now_ms)
-    after = _observed(after, price, now.now_ms)
-    after = _due(memory, after, price, now.now_ms)
-    outputs = assessed.outputs
-    known = after.detailed
-    assert known is not None, "a detail is due as soon as the account is known"
-    if isinstance(message, Tick) and now.now_ms >= known.due_ms:
-        outputs = (*outputs, _detail(after, policy, tables, now.now_ms))
-        known = Detailed(now.now_ms, now.now_ms + AT_LEAST_MS, price)
+    known, outputs = after.detailed, assessed.outputs
+    if known is None:
+        known = Detailed(now.now_ms, now.now_ms, None)
+    elif last is not memory.published:
+        known = _sooner(known, memory.published, last)
+    if isinstance(message, Tick):
+        after = _observed(after, tables, now.now_ms)
+        if now.now_ms >= known.due_ms:
+            outputs = (*outputs, _detail(after, tables, now.now_ms))
+            known = Detailed(now.now_ms, now.now_ms + AT_LEAST_MS, _index_price(last))
+    if known is not after.detailed:
         after = msgspec.structs.replace(after, detailed=known)
-    until = assessed.hold.until_ms
-    until = known.due_ms if until is None else min(until, known.due_ms)
-    return Step(after, outputs, assessed.effects, Hold(assessed.hold.boxes, until))
+    hold = assessed.hold
+    if hold.until_ms is None or hold.until_ms > known.due_ms:
+        hold = Hold(hold.boxes, known.due_ms)
+    return Step(after, outputs, assessed.effects, hold)
 
 
-def _index_price(policy: Policy | None, tables: Tables, now_ms: int) -> Decimal | None:
-    """The hedged coin's price; None while it is too old to tell how much it moves."""
-    if policy is None:
-        return None
-    tick = tables.market(policy.hedge.instrument)
-    if tick is None or abs(now_ms - tick.ts_seen_ms) > policy.risk.market_age_max_ms:
-        return None
-    return tick.index_price
-
-
-def _observed(memory: OutlookMemory, price: Decimal | None, now_ms: int) -> OutlookMemory:
-    if price is None:
+def _observed(memory: OutlookMemory, tables: Tables, now_ms: int) -> OutlookMemory:
+    """With the price taken into the volatility, unless it is too old to tell how much it moves."""
+    policy = tables.policy(memory.account)
+    tick = tables.market(policy.hedge.instrument) if policy is not None else None
+    if policy is None or tick is None:
         return memory
-    seen = observe(memory.volatility, price, now_ms)
+    if abs(now_ms - tick.ts_seen_ms) > policy.risk.market_age_max_ms:
+        return memory
+    seen = observe(memory.volatility, tick.index_price, now_ms)
     if seen is memory.volatility:
         return memory
     return msgspec.structs.replace(memory, volatility=seen)
 
 
-def _due(
-    before: OutlookMemory, after: OutlookMemory, price: Decimal | None, now_ms: int
-) -> OutlookMemory:
-    """When the next detail is due, given what this step changed."""
-    known = after.detailed
-    if known is None:
-        return msgspec.structs.replace(after, detailed=Detailed(now_ms, now_ms, None))
+def _index_price(published: risk.Published) -> Decimal | None:
+    """The index that was last published, the hedge's first; None = none was known."""
+    return published.prices[0][2] if published.prices else None
+
+
+def _sooner(known: Detailed, last: risk.Published | None, fresh: risk.Published) -> Detailed:
+    """When the next detail is due, now that something new was published."""
     earliest = known.ts_ms + AT_MOST_MS
     if known.due_ms <= earliest or not (
-        _has_changed(before.published, after.published) or _has_moved(known.index_price, price)
+        _has_moved(known.index_price, _index_price(fresh)) or _has_changed(last, fresh)
     ):
-        return after
-    return msgspec.structs.replace(after, detailed=msgspec.structs.replace(known, due_ms=earliest))
+        return known
+    return Detailed(known.ts_ms, earliest, known.index_price)
 
 
-def _has_changed(last: risk.Published | None, fresh: risk.Published | None) -> bool:
-    if last is None or fresh is None or fresh is last:
-        return fresh is not last
-    return (
+def _has_changed(last: risk.Published | None, fresh: risk.Published) -> bool:
+    return last is None or (
         fresh.state is not last.state
         or fresh.confidence is not last.confidence
         or fresh.policy_version != last.policy_version
@@ -108,12 +102,10 @@ def _has_moved(last: Decimal | None, price: Decimal | None) -> bool:
     return abs(price - last) >= last * PRICE_STEP
 
 
-def _detail(
-    memory: OutlookMemory, policy: Policy | None, tables: Tables, now_ms: int
-) -> Output:
+def _detail(memory: OutlookMemory, tables: Tables, now_ms: int) -> Output:
     last = memory.published
     assert last is not None, "an account with a name has been published"
-    scene = look(memory.view, policy, tables, now_ms)
+    scene = look(memory.view, tables.policy(memory.account), tables, now_ms)
     account = Account(
         memory.account, memory.view, scene, last.state, last.confidence, memory.volatility
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from collections import Counter
 from collections.abc import Callable, Iterable
 from decimal import Decimal
 from typing import NamedTuple, TypeVar
@@ -11,11 +12,16 @@ import msgspec
 
 from hedgelock import app
 from hedgelock.bus import codec
+from hedgelock.bus.memory import MemoryBus
 from hedgelock.domain.account import AccountView
+from hedgelock.domain.execution_fold import NOT_FILLS
 from hedgelock.domain.execution_memory import ExecutionMemory, OrderIntent
 from hedgelock.domain.hedge_memory import HedgeMemory
 from hedgelock.domain.hedge_scene import situation
-from hedgelock.domain.order import OrderStatus
+from hedgelock.domain.hedging import HedgeDecision, PositionDiffers
+from hedgelock.domain.instrument import symbol_of
+from hedgelock.domain.message import Message
+from hedgelock.domain.order import ForeignFill, OrderStatus, Side
 from hedgelock.domain.risk import Confidence, RiskAssessment, RiskState
 from hedgelock.domain.safety import SafetyMode
 from hedgelock.domain.situation import HedgeReason
@@ -49,6 +55,7 @@ class Rule(enum.Enum):
     EXECUTIONS = "every fill in the books, once"
     TREASURY = "every repayment, borrowing and transfer in the books, once"
     BALANCES = "our view equals the exchange's accounts"
+    NOTICED = "what others did to the position is told, once, as not ours"
     LEDGER = "every line of the transaction log was published"
     SETTLED = "nothing is under way or in doubt"
     ON_TARGET = "the hedge is on target"
@@ -140,13 +147,51 @@ def _executions(world: World, books: Books) -> Iterable[str]:
     return audit_executions(books, world.account().executions)
 
 
+def _noticed(world: World, _books: Books) -> Iterable[str]:
+    """Executions of others: each told at most once, and their sum found in the position, to the lot.
+
+    A stream that is down tells nothing; the position that is read does.
+    """
+    bus = world.lives[-1].bus
+    told = Counter(
+        body.fill.exec_id for body in _bodies(bus, "trade_confirmations")
+        if isinstance(body, ForeignFill)
+    )
+    by_others = {
+        row["execId"]: row for row in world.account().executions
+        if not row["orderLinkId"] and row["execType"] not in NOT_FILLS
+    }
+    yield from (f"execution {i} was told {n} times" for i, n in told.items() if n > 1)
+    yield from (f"execution {i} of others is not at the exchange" for i in told if i not in by_others)
+    found, known_ms = ZERO, None
+    for body in _bodies(bus, "hedge_decisions"):
+        if isinstance(body, PositionDiffers):
+            found += body.found_qty - body.expected_qty
+        elif isinstance(body, HedgeDecision) and known_ms is None and body.is_settled:
+            known_ms = body.decided_ts_ms
+    hedge = symbol_of(world.settings.policy(ACCOUNT).hedge.instrument)
+    moved = sum((
+        Decimal(row["execQty"]) * Side(row["side"].lower()).sign for row in by_others.values()
+        if row["category"] == "linear" and row["symbol"] == hedge
+        and known_ms is not None and int(row["execTime"]) > known_ms
+    ), ZERO)
+    if moved != found:
+        yield f"others moved the position by {moved}, we found {found}"
+
+
+def _bodies(bus: MemoryBus, topic: str) -> Iterable[Message]:
+    return (codec.decode(record.value).body for record in bus.read(topic))
+
+
 def _treasury(world: World, books: Books) -> Iterable[str]:
-    account = world.account()
+    account, by_hand = world.account(), world.venue.agenda.by_hand
     return audit_treasury(
         books,
-        [Decimal(r["repayAmount"]) for r in account.repayments if r["repayType"] != _FORCED],
+        [Decimal(r["repayAmount"]) for r in account.repayments
+         if r["repayType"] != _FORCED and r["repayId"] not in by_hand],
         [Decimal(r["initialLoanAmount"]) for r in account.borrows],
-        [Decimal(r["amount"]) for r in account.transfers.values() if r["status"] == "SUCCESS"],
+        [Decimal(r["amount"]) for name, r in account.transfers.items()
+         if r["status"] == "SUCCESS" and name not in by_hand],
     )
 
 
@@ -317,7 +362,7 @@ def _risk(world: World, _books: Books) -> Iterable[str]:
 
 _CHECKS: dict[Rule, Callable[[World, Books], Iterable[str]]] = {
     Rule.ALIVE: _alive, Rule.RUNNING: _running, Rule.ORDERS: _orders, Rule.EXECUTIONS: _executions,
-    Rule.TREASURY: _treasury, Rule.SETTLED: _settled, Rule.RESTING: _resting,
+    Rule.TREASURY: _treasury, Rule.NOTICED: _noticed, Rule.SETTLED: _settled, Rule.RESTING: _resting,
     Rule.BALANCES: _balances, Rule.LEDGER: _ledger, Rule.ON_TARGET: _on_target,
     Rule.RISK: _risk, Rule.REPLAY: _replay,
 }

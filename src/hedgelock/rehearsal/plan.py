@@ -1,4 +1,4 @@
-"""What a rehearsal plays: market, weather and deaths, all drawn from one seed."""
+"""What a rehearsal plays: market, weather, other hands and deaths, all drawn from one seed."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from decimal import Decimal
 
 import msgspec
 
+from hedgelock.simulator.deeds import Deed
 from hedgelock.simulator.drawn import drawn as drawn_faults
 from hedgelock.simulator.fault_kinds import Fault, Match
 from hedgelock.simulator.paths import Path
@@ -118,8 +119,57 @@ def drawn(seed: int) -> Plan:
     pockets = {"USDT": Decimal(dice.choice((3_000, 6_000, 9_000))),
                "BTC": dice.choice((Decimal("0.1"), Decimal("0.05")))}
     account = replace(base.accounts[0], unified=pockets)
-    scenario = replace(base, accounts=(account,))
+    deeds = _deeds(random.Random(f"deeds {seed}"), account.key)
+    scenario = replace(base, accounts=(account,), deeds=deeds)
     return Plan(seed, family, scenario, _plan_of_faults(seed, dice), _kills(dice))
+
+
+DEED_EVERY = 3
+"""In one seed of so many somebody else touches the account."""
+_BTC = "linear.BTCUSDT"
+
+
+def _coins(low: float, high: float) -> Callable[[random.Random], dict[str, object]]:
+    return lambda dice: {"amount": Decimal(f"{dice.uniform(low, high):.3f}")}
+
+
+def _money(*amounts: int) -> Callable[[random.Random], dict[str, object]]:
+    return lambda dice: {"coin": "USDT", "amount": Decimal(dice.choice(amounts))}
+
+
+_DEEDS: dict[str, tuple[str, Callable[[random.Random], dict[str, object]]]] = {
+    "half of the hedge is deleveraged": ("adl", lambda _dice: {
+        "symbol": _BTC, "amount": Decimal("0.5")}),
+    "part of the position is deleveraged": ("adl", lambda dice: {
+        "symbol": _BTC, "amount": dice.choice((Decimal("0.1"), Decimal("0.9"), Decimal(1)))}),
+    "somebody buys, closing part of the short": ("human_order", lambda dice: {
+        "symbol": _BTC, "side": "Buy", **_coins(0.01, 0.25)(dice)}),
+    "somebody sells more": ("human_order", lambda dice: {
+        "symbol": _BTC, "side": "Sell", **_coins(0.01, 0.15)(dice)}),
+    "somebody sells coins of the pocket": ("human_order", lambda dice: {
+        "symbol": "spot.BTCUSDT", "side": "Sell", **_coins(0.001, 0.03)(dice)}),
+    "somebody closes the hedge": ("human_close", lambda _dice: {"symbol": _BTC}),
+    "somebody cancels what rests": ("human_cancel", lambda _dice: {"symbol": _BTC}),
+    "somebody takes money out of the pocket": ("human_transfer", _money(50, 300, 1_000)),
+    "somebody brings it back": ("human_transfer", _money(-50, -300)),
+    "somebody takes money out and repays": ("human_repay", _money(50, 300)),
+}
+"""What an account comes through that others touch, and what of each deed is drawn."""
+
+
+def _deeds(dice: random.Random, account: str) -> tuple[Deed, ...]:
+    """None, or one to four deeds of others; the last long enough before the script's end."""
+    if dice.randrange(DEED_EVERY):
+        return ()
+    found = []
+    for name in dice.choices(tuple(_DEEDS), k=dice.choice((1, 2, 4))):
+        kind, draw = _DEEDS[name]
+        fields: dict[str, object] = {"account": account, **draw(dice)}
+        at_s = round(dice.uniform(8, LENGTH_S - 5), 1)
+        if kind == "human_repay":  # FUND is what pays, and is empty
+            found.append(Deed(at_s - 2, "human_transfer", **fields))  # type: ignore[arg-type]
+        found.append(Deed(at_s, kind, **fields))  # type: ignore[arg-type]
+    return tuple(sorted(found, key=lambda deed: deed.at_s))
 
 
 _REQUESTS = ("/v5/*", "/v5/order/*", "/v5/asset/transfer/*", "/v5/crypto-loan*", "/v5/account/*",

@@ -17,7 +17,7 @@ import structlog
 
 from hedgelock.bus.codec import encode, new_trace
 from hedgelock.domain.account import LedgerLine, PositionChanged
-from hedgelock.domain.execution import OrderReport, StreamReset
+from hedgelock.domain.effect import OrderReport, StreamReset
 from hedgelock.domain.message import Message
 from hedgelock.domain.registry import Quarantined
 from hedgelock.errors import BusError, VenueError, VenueForbidden

@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 import msgspec
 import structlog
 
-from hedgelock.domain.execution import (
+from hedgelock.domain.effect import (
     CancelOrder,
     Effect,
     ListOrders,

@@ -13,19 +13,20 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from hedgelock.domain import execution, precheck
-from hedgelock.domain.execution import ExecutionReport, OrderReport, StreamReset
+from hedgelock.domain.effect import Effect, ExecutionReport, OrderReport, StreamReset
+from hedgelock.domain.execution_memory import ExecutionMemory
 from hedgelock.ports import Clock, Exchange
 from hedgelock.services.effects import EffectRunner
 from hedgelock.services.runner import Runner
 from hedgelock.services.service import Emitted, Service
 
-SERVICE: Service[execution.ExecutionMemory] = Service(
+SERVICE: Service[ExecutionMemory] = Service(
     name="trade-executor",
     inputs=("hedge_trades", "treasury_actions", "account_raw"),
     tables=("safety_state", "policies", "instruments", "market_data", "funding_context"),
     step=execution.step,
-    initial=lambda _account: execution.ExecutionMemory(),
-    state_type=execution.ExecutionMemory,
+    initial=lambda _account: ExecutionMemory(),
+    state_type=ExecutionMemory,
 )
 
 
@@ -37,7 +38,7 @@ class Hands:
 
     def __init__(
         self, exchanges: Mapping[str, Exchange], clock: Clock,
-        runner: Runner[execution.ExecutionMemory], *,
+        runner: Runner[ExecutionMemory], *,
         performed: Callable[[str, str, float], None] = lambda _kind, _outcome, _seconds: None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
@@ -98,7 +99,7 @@ class Hands:
     def _deliver(self, event: Any) -> None:
         self._runner.deliver(event.account, event, trace=self._traces.get(_identity(event), ""))
 
-    def _may_send(self, effect: execution.Effect) -> str | None:
+    def _may_send(self, effect: Effect) -> str | None:
         """Safety's word at the moment of sending; None = go."""
         row = self._runner.tables["safety_state"].get(effect.account)
         return precheck.forbidden(effect, row.envelope.body if row else None)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 
-from hedgelock.simulator import adl
+from hedgelock.simulator import adl, human_deeds
 from hedgelock.simulator.incidents import Incident
 from hedgelock.simulator.instruments import Contract
 from hedgelock.simulator.matching import BUY
@@ -114,6 +114,14 @@ KINDS: dict[str, Kind] = {
     "human_cancel": Kind(
         "the account cancels all its orders in `symbol` in the app", ("account", "symbol")
     ),
+    "human_transfer": Kind(
+        "the account moves `amount` of `coin` from its unified pocket to FUND (negative: back) in the app",
+        ("account", "coin", "amount"),
+    ),
+    "human_repay": Kind(
+        "the account repays `amount` of its loan in `coin` from FUND in the app",
+        ("account", "coin", "amount"),
+    ),
     "bystander": Kind(
         "somebody else holds `amount` (whole lots) of `symbol`, under water, and is liquidated",
         ("symbol", "side", "amount"),
@@ -129,6 +137,7 @@ class Agenda:
     place: Place  # serves a POST of an account as the venue does; returns why it was refused, or ""
     waiting: list[tuple[float, int, Deed | Undo]] = field(default_factory=list)
     refused: list[tuple[Deed, str]] = field(default_factory=list)  # what a human could not do
+    by_hand: set[str] = field(default_factory=set)  # ids of transfers and repayments made in the app
     _count: int = 0
 
     def add(self, deed: Deed) -> None:
@@ -179,13 +188,6 @@ class Agenda:
         if found is None:
             raise ValueError(f"deed {deed.kind!r}: no account {deed.account!r}")
         return found
-
-
-def _human(agenda: Agenda, deed: Deed, path: str, params: Mapping[str, object]) -> None:
-    """A request in the app; what the exchange refuses is kept, because the script meant it."""
-    reason = agenda.place(agenda.account(deed), path, params)
-    if reason:
-        agenda.refused.append((deed, reason))
 
 
 def _adl(agenda: Agenda, deed: Deed) -> None:
@@ -314,31 +316,6 @@ def _insurance_drain(agenda: Agenda, deed: Deed) -> None:
     agenda.x.pools.drain(deed.coin)
 
 
-def _human_order(agenda: Agenda, deed: Deed) -> None:
-    c = agenda.contract(deed)
-    params = {
-        "category": c.category, "symbol": c.symbol, "side": deed.side, "orderType": "Market",
-        "qty": str(deed.amount),
-    }  # fmt: skip
-    _human(agenda, deed, "/v5/order/create", params)
-
-
-def _human_close(agenda: Agenda, deed: Deed) -> None:
-    account, c = agenda.account(deed), agenda.contract(deed)
-    long = agenda.x.position(account, c).size > 0
-    params = {
-        "category": c.category, "symbol": c.symbol, "side": "Sell" if long else "Buy",
-        "orderType": "Market", "qty": "0", "reduceOnly": True, "closeOnTrigger": True,
-    }  # fmt: skip
-    _human(agenda, deed, "/v5/order/create", params)
-
-
-def _human_cancel(agenda: Agenda, deed: Deed) -> None:
-    c = agenda.contract(deed)
-    params = {"category": c.category, "symbol": c.symbol}
-    _human(agenda, deed, "/v5/order/cancel-all", params)
-
-
 def _bystander(agenda: Agenda, deed: Deed) -> None:
     """Open an account whose position is so far under water that the next tick takes it over."""
     x, c = agenda.x, agenda.contract(deed)
@@ -369,9 +346,11 @@ DOES: dict[str, Callable[[Agenda, Deed], Undo | None]] = {
     "reduce_only": _reduce_only,
     "delist": _delist,
     "insurance_drain": _insurance_drain,
-    "human_order": _human_order,
-    "human_close": _human_close,
-    "human_cancel": _human_cancel,
+    "human_order": human_deeds.order,
+    "human_close": human_deeds.close,
+    "human_cancel": human_deeds.cancel,
+    "human_transfer": human_deeds.transfer,
+    "human_repay": human_deeds.repay,
     "bystander": _bystander,
 }
 

@@ -96,7 +96,7 @@ def _turn(
     pnl = ZERO
     if qty and position.size and (position.size > 0) is not (signed > 0):
         closed = min(qty, abs(position.size))
-        share = position.entry_value * closed / abs(position.size)
+        share = grain(position.entry_value * closed / abs(position.size))
         open_fee = grain(position.open_fees * closed / abs(position.size))
         close_fee = grain(fee * closed / qty)
         part = Exposure(c, closed.copy_sign(position.size), share, price, position.leverage)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Any
 
 from hedgelock.simulator import api_reference
@@ -24,6 +25,7 @@ ADL_NUMBERS = {
     "adl_tt": "adlTriggerThreshold", "adl_sr": "adlStopRatio",
 }  # fmt: skip
 KLINE_EVERY_TICKS = 10
+REPEAT_MS = 3_000  # a level-1 book that stays the same is sent again
 PRIVATE_TOPICS = frozenset(
     {"order", "execution", "execution.fast", "position", "wallet", "greeks"}
     | {
@@ -43,6 +45,7 @@ class Streams:
         self._x = x
         self._tickers: dict[str, Row] = {}
         self._books: dict[tuple[str, str], tuple[Side, Side]] = {}
+        self._tops: dict[tuple[str, str], Event] = {}  # the last frame of each level-1 book
         self._klines: dict[tuple[str, str], int] = {}
         self._pools: dict[tuple[str, str], Any] = {}
         self._next_pools_ms = 0
@@ -81,7 +84,10 @@ class Streams:
         if kind.startswith("orderbook"):
             if fresh or (category, topic) not in self._books:
                 self._books[category, topic] = self._book(c, kind)
-            return self._book_event(category, topic, c, self._books[category, topic], "snapshot")
+            first = self._book_event(category, topic, c, self._books[category, topic], "snapshot")
+            if fresh:
+                self._tops[category, topic] = first
+            return first
         return None
 
     def _subscribe_pool(self, category: str, topic: str) -> Event | None:
@@ -161,8 +167,15 @@ class Streams:
         now, before = self._book(c, kind), self._books[category, topic]
         self._books[category, topic] = now
         if kind == "orderbook.1":
+            last = self._tops[category, topic]
             if now != before:
-                self._queue(self._book_event(category, topic, c, now, "snapshot"))
+                event = self._book_event(category, topic, c, now, "snapshot")
+            elif self._x.now_ms - last.ts_ms >= REPEAT_MS:
+                event = replace(last, ts_ms=self._x.now_ms)  # the same u
+            else:
+                return
+            self._tops[category, topic] = event
+            self._queue(event)
             return
         # only levels that the audience has may be deleted: a client dies of any other
         sides = [
