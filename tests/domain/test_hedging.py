@@ -34,6 +34,7 @@ from hedgelock.domain.policy import HedgePolicy, Policy, Strategy
 from hedgelock.domain.registry import Quarantined
 from hedgelock.domain.risk import Confidence, RiskState
 from hedgelock.domain.safety import SafetyMode, SafetyReason, SafetyState
+from hedgelock.domain.short_leg import LegState, ShortLeg
 from hedgelock.domain.situation import HedgeReason, OrderAction
 from hedgelock.domain.sizing import decide
 from hedgelock.domain.step import Now, Step
@@ -838,3 +839,45 @@ def test_a_restored_log_opens_nothing_until_everything_was_read_anew() -> None:
     for fact in made.facts():
         done = made.step(fact)
     assert [type(a) for a in acts(done)] == [PlaceOrder]
+
+
+# ---------------------------------------------------------------- the other strategies, folded
+
+
+def following(strategy: Strategy) -> World:
+    """A world whose hedger goes by another strategy."""
+    made = World(price=D(60_000))
+    made.tables.policy_row = policy(strategy=strategy)
+    made.tables.funding_row = funding_context()
+    made.deliver(*made.facts())
+    return made
+
+
+def test_vol_harvest_folds_its_volatility_and_its_leg() -> None:
+    """It opens its share, takes its profit after k·σ, and rests; other strategies remember nothing."""
+    world = following(Strategy.VOL_HARVEST)
+    world.tick(D(60_000))
+    world.tick(D(60_010))
+    assert world.memory.volatility is not None
+    assert -world.position == D("0.66")
+    assert world.memory.leg.state is LegState.OPEN
+    world.tick(D(55_000))
+    assert world.memory.leg.state is LegState.PROFIT_TARGET
+    plain = following(Strategy.LTV_TARGET)
+    plain.tick(D(60_000))
+    assert plain.memory.volatility is None
+    assert plain.memory.leg == ShortLeg()
+
+
+def test_min_cost_carries_the_account_down_and_back() -> None:
+    """A slow fall to 45,000 and back: never near the margin call, and the short is given back."""
+    world = following(Strategy.MIN_COST)
+    for price in [*range(60_000, 45_000, -250), *range(45_000, 66_000, 250)]:
+        world.tick(D(price))
+    assert world.ltv_max < D("0.82")
+    assert world.collateral == 1
+    assert -world.position < D("0.1")
+    repeated = len(world.orders)
+    for _ in range(5):
+        world.tick(D(65_750))
+    assert len(world.orders) == repeated

@@ -8,12 +8,14 @@ from hedge_situations import held, situation, situations
 from hedge_world import D, policy
 from hypothesis import given
 
+from hedgelock.domain.actions import ActionKind
 from hedgelock.domain.inflight import Purpose
 from hedgelock.domain.order import Side
 from hedgelock.domain.policy import Strategy
 from hedgelock.domain.risk import Confidence
 from hedgelock.domain.safety import SafetyMode
 from hedgelock.domain.situation import (
+    CancelAction,
     HedgeReason,
     MoneyAction,
     OrderAction,
@@ -21,7 +23,7 @@ from hedgelock.domain.situation import (
     stressed_ltv,
 )
 from hedgelock.domain.sizing import decide
-from hedgelock.domain.solver_case import case_of, sale_wanted, short_wanted
+from hedgelock.domain.solver_case import case_of, preview, sale_wanted, short_wanted
 from hedgelock.domain.strategies import ltv_target, min_cost
 from hedgelock.domain.treasury import TreasuryKind
 
@@ -97,6 +99,43 @@ def test_gains_cost_fees_to_realise_and_losses_bring_nothing() -> None:
     assert gained.terms.released == 100
     assert case_of(situation(short="0.2", entry="50000")).terms.realise_cost == 0
     assert case_of(situation(coins="0", spot=None)).terms.margin_ratio == 0
+
+
+def test_the_hedgers_own_actions_are_shown_before_and_after() -> None:
+    """A decision of B* shows LTV, net LTV and margin before and after, and its cost now."""
+    s = situation("50000")
+    actions = decide(s).actions
+    shown = preview(s, actions, ltv_liquidation=D("0.95"))
+    assert shown.before.ltv == shown.after.ltv
+    assert shown.after.ltv_net_fall is not None and shown.before.ltv_net_fall is not None
+    assert shown.after.ltv_net_fall < shown.before.ltv_net_fall
+    (order,) = actions
+    assert isinstance(order, OrderAction)
+    assert shown.now == order.qty * 50
+    assert shown.undo == ((ActionKind.REDUCE_LINEAR, order.qty),)
+
+
+@pytest.mark.parametrize(("action", "kinds"), [
+    (MoneyAction(TreasuryKind.REPAY, D(900), D(600), HedgeReason.HARVEST_REPAY),
+     [(ActionKind.BORROW, D(600)), (ActionKind.BORROW, D(300))]),
+    (MoneyAction(TreasuryKind.TRANSFER_TO_UNIFIED, D(900), D(900), HedgeReason.FUND_RETURN),
+     [(ActionKind.TRANSFER_OUT, D(900))]),
+    (OrderAction(Side.BUY, D("0.1"), reduce_only=True, protective=True, purpose=Purpose.HEDGE,
+                 reason=HedgeReason.HEDGE_LOWERED), [(ActionKind.SHORT_LINEAR, D("0.1"))]),
+    (CancelAction(HedgeReason.SAFETY_CANCEL), []),
+])
+def test_every_action_of_the_hedger_has_its_kind(action, kinds) -> None:
+    """Repayments in their two parts, transfers, orders; a cancellation moves nothing."""
+    shown = preview(situation("50000", short="0.3", fund="1000"), [action], ltv_liquidation=D("0.95"))
+    assert list(shown.undo) == kinds
+
+
+def test_a_cover_is_a_sale_that_nothing_takes_back() -> None:
+    """Pocket coins sold for owed USDT are shown as sold."""
+    cover = OrderAction(Side.SELL, D("0.05"), reduce_only=False, protective=True,
+                        purpose=Purpose.COVER, reason=HedgeReason.QUOTE_COVERED)
+    shown = preview(situation("50000", equity="-900"), [cover], ltv_liquidation=D("0.95"))
+    assert not shown.is_reversible
 
 
 @given(situations())

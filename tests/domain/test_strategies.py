@@ -23,6 +23,7 @@ from hedgelock.domain.strategies import (
     ladder,
     ltv_target,
     vol_harvest,
+    with_leg,
 )
 
 
@@ -205,6 +206,18 @@ def test_a_leg_without_volatility_only_remembers() -> None:
     leg = advance(walk("100"), held=D(1), mark_price=D(50), volatility=None,
                   tactics=TacticsPolicy(), now_ms=1)
     assert (leg.state, leg.best_price) == (LegState.OPEN, D(50))
+
+
+def test_the_leg_is_looked_at_for_vol_harvest_alone() -> None:
+    """The others carry no memory of a discretionary short."""
+    plain = situation(short="0.3", entry="60000", volatility_day=D("0.02"))
+    assert with_leg(plain, 5) is plain
+    harvest = situation(short="0.3", entry="60000", volatility_day=D("0.02"),
+                        hedge=policy(strategy=Strategy.VOL_HARVEST).hedge)
+    opened = with_leg(harvest, 5).leg
+    assert (opened.state, opened.opened_price) == (LegState.OPEN, D(60_000))
+    low = harvest._replace(mark_price=D(58_200), leg=opened)
+    assert with_leg(low, 6).leg.state is LegState.PROFIT_TARGET
 
 
 # ---------------------------------------------------------------- all of them

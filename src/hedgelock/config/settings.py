@@ -11,11 +11,11 @@ from pydantic import Field, PrivateAttr, SecretStr
 
 from hedgelock.config.breakers import SafetySettings
 from hedgelock.config.fields import Group, about, var
+from hedgelock.config.funding import FundingSettings
 from hedgelock.config.groups import (
     AccountSettings,
     BybitSettings,
     ExecutorSettings,
-    FundingSettings,
     HedgerSettings,
     KafkaSettings,
     RiskSettings,

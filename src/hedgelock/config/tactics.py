@@ -75,6 +75,11 @@ class TacticsSettings(Group):
         Decimal(_TACTICS.harvest_rest_ms) / 1000, "vol_harvest: rest after target or stop.",
         unit="seconds", to="harvest_rest_ms",
     )
+    reserve_curve: f.PointList = var(
+        _TACTICS.reserve_curve,
+        "LTV and the share of the reserve that is deployed from there on; unset = none ever is.",
+        unit="ltv:share", to="reserve_curve", example="0.65:0.25,0.75:0.5,0.85:1",
+    )
     solver_horizon_h: f.Count = var(
         _TACTICS.solver_horizon_h, "min_cost: protections are priced over this time.", unit="hours",
         to="solver_horizon_h",

@@ -233,10 +233,23 @@ def levers(
     held: Holdings[N], terms: Terms[N], limits: Limits[N], available: frozenset[ActionKind]
 ) -> list[Lever[N]]:
     """Every available action that could be done at all now, in the order of preference."""
-    found = [*_money(held, terms, limits), *_coins(held, terms, limits), *_perps(held, terms, limits)]
     order = list(ActionKind)
-    usable = [x for x in found if x.kind in available and x.most > 0 and x.most >= x.least]
+    usable = [
+        lever for lever in _all(held, terms, limits)
+        if lever.kind in available and lever.most > 0 and lever.most >= lever.least
+    ]
     return sorted(usable, key=lambda lever: order.index(lever.kind))
+
+
+def lever_of(
+    kind: ActionKind, held: Holdings[N], terms: Terms[N], limits: Limits[N]
+) -> Lever[N] | None:
+    """The direction and price of an action whether or not it could be done; None = waiting."""
+    return next((lever for lever in _all(held, terms, limits) if lever.kind is kind), None)
+
+
+def _all(held: Holdings[N], terms: Terms[N], limits: Limits[N]) -> list[Lever[N]]:
+    return [*_money(held, terms, limits), *_coins(held, terms, limits), *_perps(held, terms, limits)]
 
 
 def _money(held: Holdings[N], terms: Terms[N], limits: Limits[N]) -> list[Lever[N]]:
@@ -245,7 +258,8 @@ def _money(held: Holdings[N], terms: Terms[N], limits: Limits[N]) -> list[Lever[
     free = max(zero, min(held.equity, terms.released))
     gains = max(zero, held.equity - free)
     value = terms.loan_ratio * terms.index_price * held.collateral
-    room = min(limits.borrow_max, limits.refill_below * value - held.debt)
+    # A loan is added to, never begun: with the first USDT owed come demands of its own.
+    room = min(limits.borrow_max, limits.refill_below * value - held.debt) if held.debt > 0 else zero
 
     def lever(kind: ActionKind, moves: tuple[tuple[int, N], ...], most: N, carry: N) -> Lever[N]:
         return Lever(kind, moves, most, cent, least, zero, max(zero, -carry), carry)

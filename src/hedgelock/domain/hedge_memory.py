@@ -36,8 +36,10 @@ from hedgelock.domain.protective_stop import NO_STOPS, StopMemory
 from hedgelock.domain.registry import Quarantined
 from hedgelock.domain.risk import RiskAssessment
 from hedgelock.domain.safety import SafetyMode
+from hedgelock.domain.short_leg import ShortLeg
 from hedgelock.domain.situation import HedgeReason
 from hedgelock.domain.treasury import TreasuryConfirmation, TreasuryStage
+from hedgelock.domain.volatility import Volatility, observe
 
 
 class Settled(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,6 +87,9 @@ class HedgeMemory(msgspec.Struct, frozen=True, kw_only=True):
     stop: StopMemory = NO_STOPS
     differs: tuple[Decimal, Decimal] | None = None
     """(expected, found) position where they differ by what is not ours; told by this step."""
+    leg: ShortLeg = ShortLeg()
+    volatility: Volatility | None = None
+    """Of the mark, where a strategy goes by it."""
     mode: SafetyMode = SafetyMode.ACTIVE
     reason: HedgeReason | None = None
     """The last one journaled."""
@@ -108,6 +113,14 @@ def in_log(memory: HedgeMemory, log_id: str, now_ms: int) -> HedgeMemory:
     )
 
 
+def _watch(memory: HedgeMemory, risk: RiskAssessment, policy: Policy | None) -> HedgeMemory:
+    """The mark's volatility, for the strategies that go by it; the others carry none."""
+    if policy is None or not policy.follows_volatility or not risk.mark_price:
+        return memory
+    seen = observe(memory.volatility, risk.mark_price, risk.assessed_ts_ms)
+    return memory if seen is memory.volatility else _replace(memory, volatility=seen)
+
+
 def take(memory: HedgeMemory, message: Message, policy: Policy | None) -> HedgeMemory | None:
     """`memory` with `message` folded in; None when a fact or confirmation brings nothing new."""
     match message:
@@ -117,7 +130,7 @@ def take(memory: HedgeMemory, message: Message, policy: Policy | None) -> HedgeM
                 message.assessed_ts_ms < known.assessed_ts_ms or message == known
             ):
                 return None
-            return _replace(memory, risk=message)
+            return _watch(_replace(memory, risk=message), message, policy)
         case (
             account.WalletRead() | account.PositionsRead() | account.PositionChanged()
             | account.FundRead() | account.LoanRead()

@@ -18,10 +18,15 @@ from hedgelock.domain.money import ONE, ZERO
 from hedgelock.domain.order import Side
 from hedgelock.domain.policy import HedgePolicy, Policy
 from hedgelock.domain.refusal import Refusal
+from hedgelock.domain.reserve import kept
 from hedgelock.domain.risk import Confidence
 from hedgelock.domain.safety import SafetyMode
 from hedgelock.domain.situation import Balances, HedgeReason, ShortFunding, Situation
 from hedgelock.domain.step import Now, Tables
+from hedgelock.domain.strategies import with_leg
+from hedgelock.domain.volatility import daily_sigma, variances
+
+_DAY_H = Decimal(24)
 
 
 def situation(memory: HedgeMemory, tables: Tables, now: Now) -> Situation | HedgeReason:
@@ -34,11 +39,10 @@ def situation(memory: HedgeMemory, tables: Tables, now: Now) -> Situation | Hedg
         return obstacle
     hedge, risk, settled = policy.hedge, memory.risk, memory.settled
     instrument, terms = tables.instrument(hedge.instrument), tables.terms(hedge.coin)
-    assert risk is not None and settled is not None and hedge.reserve is not None
-    assert instrument is not None and terms is not None
+    assert risk and settled and instrument and terms
     mark, index, collateral = risk.mark_price, risk.index_price, settled.collateral_qty
     assert mark is not None and index is not None
-    safety = tables.safety(memory.account)
+    safety, names = tables.safety(memory.account), {w.instrument for w in memory.orders}
     oldest = min(risk.assessed_ts_ms, memory.view.oldest_seen_ms() or 0)
     is_old = now.now_ms - oldest > policy.risk.account_age_max_ms
     balances = _balances(memory, settled, mark=mark, index=index)
@@ -46,7 +50,7 @@ def situation(memory: HedgeMemory, tables: Tables, now: Now) -> Situation | Hedg
     counted = counted_qty(balances.coin_qty, terms.margin_tiers)
     cushion = counted * index * (ONE + hedge.stress_rise) if settled.coin_is_margin else ZERO
     position = memory.view.position_of(hedge.instrument)
-    return Situation(
+    found = Situation(
         policy=hedge,
         execution=policy.execution,
         instrument=instrument,
@@ -58,7 +62,7 @@ def situation(memory: HedgeMemory, tables: Tables, now: Now) -> Situation | Hedg
         index_price=index,
         counted_value=risk.counted_value,
         loan_ratio=_loan_ratio(terms, collateral),
-        reserve=hedge.reserve,
+        reserve=_reserve(policy, balances.debt, risk.counted_value),
         multiplier=_multiplier(tables, policy, now),
         balances=balances,
         exposure=in_reach,
@@ -69,8 +73,8 @@ def situation(memory: HedgeMemory, tables: Tables, now: Now) -> Situation | Hedg
         ),
         is_settled=is_settled(memory),
         has_treasury=memory.treasury is not None,
-        has_spot_order=any(w.instrument == hedge.spot_instrument for w in memory.orders),
-        has_hedge_order=any(w.instrument == hedge.instrument for w in memory.orders),
+        has_spot_order=hedge.spot_instrument in names,
+        has_hedge_order=hedge.instrument in names,
         reopen_qty=memory.reopen_qty,
         realising=memory.realising,
         has_realised=memory.has_realised,
@@ -82,7 +86,9 @@ def situation(memory: HedgeMemory, tables: Tables, now: Now) -> Situation | Hedg
         tactics=policy.tactics,
         funding=_short_funding(tables, policy, now),
         interest_hourly=_interest(memory, hedge),
+        volatility_day=_volatility(memory, now), leg=memory.leg,
     )
+    return with_leg(found, now.now_ms)
 
 
 def turns_ms(tables: Tables, policy: Policy) -> tuple[int, ...]:
@@ -179,6 +185,20 @@ def _interest(memory: HedgeMemory, hedge: HedgePolicy) -> Decimal | None:
     loan = memory.view.loan
     rates = [d.hourly_rate for d in loan.debts if d.coin == hedge.quote] if loan else []
     return max(rates, default=None)
+
+
+def _reserve(policy: Policy, debt: Decimal, value: Decimal) -> Decimal:
+    """R, less what the curve has deployed at this LTV."""
+    reserve = policy.hedge.reserve
+    assert reserve is not None
+    curve = policy.tactics.reserve_curve
+    return kept(reserve, debt / value, curve) if curve and value > 0 else reserve
+
+
+def _volatility(memory: HedgeMemory, now: Now) -> Decimal | None:
+    """σ expected of the next day; None where nobody goes by it."""
+    known = memory.volatility
+    return None if known is None else daily_sigma(variances(known, now.now_ms).over(_DAY_H))
 
 
 def _funding(tables: Tables, policy: Policy, now: Now) -> FundingContext | None:

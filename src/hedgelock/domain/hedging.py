@@ -215,6 +215,7 @@ def _publish(
     memory = _replace(
         memory, orders=orders, treasury=treasury, reason=why.reason, reopen_qty=reopen,
         realising=rest, has_realised=has_realised, differs=None,
+        leg=memory.leg if why.situation is None else why.situation.leg,
         stop=protective_stop.after(
             memory.stop, stop, intent_id=intent_id, now_ms=now.now_ms
         ),

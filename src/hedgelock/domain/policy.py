@@ -150,6 +150,10 @@ class TacticsPolicy(Value, frozen=True, kw_only=True):
     """And once the price is this many σ above its lowest since the short was opened."""
     harvest_rest_ms: int = 14_400_000
     """Then it rests this long."""
+    reserve_curve: tuple[tuple[Decimal, Decimal], ...] = ()
+    """(LTV, share of R that is no longer kept back from there on); none = all of R always.
+
+    The seed's: (.65, .25), (.75, .50), (.85, 1)."""
     solver_horizon_h: int = 72
     """Protections are priced over this many hours."""
     solver_aim: Decimal = D("0.02")
@@ -231,3 +235,9 @@ class Policy(Message, frozen=True, kw_only=True):
     execution: ExecutionPolicy = msgspec.field(default_factory=ExecutionPolicy)
     safety: SafetyPolicy = msgspec.field(default_factory=SafetyPolicy)
     tactics: TacticsPolicy = msgspec.field(default_factory=TacticsPolicy)
+
+    @property
+    def follows_volatility(self) -> bool:
+        """Some size depends on how much the price moves."""
+        is_harvest = self.hedge.strategy is Strategy.VOL_HARVEST
+        return is_harvest or self.tactics.fall_volatility_ref > 0

@@ -6,7 +6,7 @@ from decimal import Decimal
 
 import msgspec
 
-from hedgelock.domain.money import ONE, floor_to, saturate
+from hedgelock.domain.money import ONE, ZERO, clip, floor_to, saturate
 from hedgelock.domain.policy import Policy
 from hedgelock.domain.risk import Confidence, RiskAssessment
 
@@ -30,3 +30,15 @@ def with_reserve(
         policy, version=policy.version + 1,
         hedge=msgspec.structs.replace(policy.hedge, reserve=reserve),
     )
+
+
+def kept(
+    reserve: Decimal, ltv: Decimal, curve: tuple[tuple[Decimal, Decimal], ...]
+) -> Decimal:
+    """What of R is kept back at this LTV: R · (1 − the share that the curve has deployed), ≥ 0.
+
+    The curve's points are steps: a share counts from its LTV on, the largest of those reached. What
+    is deployed may pay and is not refilled. No points: all of R.
+    """
+    share = max((part for level, part in curve if ltv >= level), default=ZERO)
+    return reserve * (ONE - clip(share, ZERO, ONE))

@@ -8,6 +8,7 @@ place of a short that pays too much.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from decimal import Decimal
 
 from hedgelock.domain.actions import (
@@ -19,11 +20,16 @@ from hedgelock.domain.actions import (
     Terms,
     Tier,
 )
+from hedgelock.domain.inflight import Purpose
+from hedgelock.domain.liquidation import interest_growth
 from hedgelock.domain.money import ONE, ZERO, ceil_to, floor_to
-from hedgelock.domain.situation import Situation
+from hedgelock.domain.order import Side
+from hedgelock.domain.situation import Action, MoneyAction, OrderAction, Situation
 from hedgelock.domain.solver import Plan, solve
 from hedgelock.domain.solver_problem import Case, Rounding
 from hedgelock.domain.stress import FUNDING_CAP, NOTHING, SHOCKS
+from hedgelock.domain.treasury import TreasuryKind
+from hedgelock.domain.what_if import WhatIf, size_up, what_if
 
 CELLS = ((None, NOTHING), *SHOCKS)
 EXACT = Rounding(floor_to, ceil_to)
@@ -76,6 +82,40 @@ def _sale(plan: Plan[Decimal]) -> Decimal:
     )
 
 
+_HEDGES = {Side.SELL: ActionKind.SHORT_LINEAR, Side.BUY: ActionKind.REDUCE_LINEAR}
+_MONEY = {
+    TreasuryKind.BORROW: ActionKind.BORROW,
+    TreasuryKind.REPAY_WITH_COLLATERAL: ActionKind.REPAY_WITH_COLLATERAL,
+    TreasuryKind.TRANSFER_TO_FUND: ActionKind.TRANSFER_OUT,
+    TreasuryKind.TRANSFER_TO_UNIFIED: ActionKind.TRANSFER_IN,
+}
+
+
+def preview(s: Situation, actions: Sequence[Action], *, ltv_liquidation: Decimal) -> WhatIf:
+    """What the hedger's own actions, of whatever strategy, make of the account; see `what_if`."""
+    case = case_of(s)
+    parts = [size_up(case, *part) for action in actions for part in _as_kinds(action)]
+    return what_if(case, parts, ltv_liquidation=ltv_liquidation)
+
+
+def _as_kinds(action: Action) -> list[tuple[ActionKind, Decimal]]:
+    match action:
+        case OrderAction(purpose=Purpose.COVER):
+            return [(ActionKind.SELL_SPOT, action.qty)]
+        case OrderAction():
+            return [(_HEDGES[action.side], action.qty)]
+        case MoneyAction(kind_of=TreasuryKind.REPAY):
+            moved = min(action.amount, action.transfer_amount)
+            parts = [
+                (ActionKind.REPAY_FUND, action.amount - moved), (ActionKind.REPAY_POCKET, moved),
+            ]
+            return [(kind, size) for kind, size in parts if size > 0]
+        case MoneyAction():
+            return [(_MONEY[action.kind_of], action.amount)]
+        case _:
+            return []
+
+
 def _terms(s: Situation) -> Terms[Decimal]:
     policy, held = s.policy, s.balances
     gain = ZERO if s.entry_price is None else s.entry_price - s.mark_price
@@ -91,7 +131,7 @@ def _terms(s: Situation) -> Terms[Decimal]:
         linear=_linear(s), inverse=_NO_PERP, spot_cost=spot_fee + policy.cost_rate,
         collateral_cost=spot_fee + policy.cost_rate, sale_premium=s.tactics.solver_sale_premium,
         realise_cost=fees / gain if gain > fees else ZERO, released=released,
-        interest=(s.interest_hourly or ZERO) * s.tactics.solver_horizon_h,
+        interest=interest_growth(s.interest_hourly or ZERO, s.tactics.solver_horizon_h) - ONE,
         borrow_margin_rate=policy.borrow_margin_rate, cent=_CENT, coin_step=_COIN_STEP,
     )
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from hedgelock.domain.actions import ActionKind, N
 from hedgelock.domain.demands import DemandKind
@@ -68,36 +67,30 @@ def _pairs(now: Problem[N], before: Chosen[N]) -> Best[N]:
         size = None if bounds is None else least(now, lever, bounds)
         if size is not None:
             best.offer([(lever, size)])
-    for which, other in itertools.permutations(range(len(now.levers)), 2):
-        for size in _first_sizes(now, which, other, spans):
-            _complete(now, which, size, other, best)
+    for which, bounds in enumerate(spans):
+        if _mends(now, which):
+            size = now.case.rounding.down(room(now, which), now.levers[which].step)
+            _complete(now, which, size, best=best, others=range(len(now.levers)))
+        for other, size in _corners(now, which, bounds):
+            _complete(now, which, size, best=best, others=(other,))
     return best
 
 
-def _first_sizes(
-    now: Problem[N], which: int, other: int, spans: list[Span[N] | None]
-) -> list[N]:
-    """How much of an action another one could complete: all that may be done of it, or the corner.
+def _corners(now: Problem[N], which: int, bounds: Span[N] | None) -> Iterator[tuple[int, N]]:
+    """(another action, how much of this one) where the other makes the room that this one needs.
 
-    The corner is where `which` mends the demand that asks most of it and `other` makes the room
-    that it needs: both rows tight.
+    This one mends the demand that asks most of it; both that row and the one in its way are tight.
     """
-    lever, rounding = now.levers[which], now.case.rounding
-    sizes: list[N] = []
-    cap = room(now, which)
-    if cap > 0 and _mends(now, which):
-        sizes.append(rounding.down(cap, lever.step))
-    bounds = spans[which]
-    if bounds is not None and bounds.low_row is not None and bounds.high_row is not None:
-        p, q = bounds.low_row, bounds.high_row
-        mine, theirs = now.effects[which], now.effects[other]
-        determinant = mine[p] * theirs[q] - mine[q] * theirs[p]
-        if determinant:
-            gap_p, gap_q = now.allowed[p] - now.needs[p], now.allowed[q] - now.needs[q]
-            corner = (gap_p * theirs[q] - gap_q * theirs[p]) / determinant
-            if corner > 0:
-                sizes.append(rounding.up(corner, lever.step))
-    return [size for size in sizes if lever.least <= size <= lever.most and size > 0]
+    if bounds is None or bounds.low_row is None or bounds.high_row is None:
+        return
+    p, q, mine = bounds.low_row, bounds.high_row, now.effects[which]
+    gap_p, gap_q = now.allowed[p] - now.needs[p], now.allowed[q] - now.needs[q]
+    for other, theirs in enumerate(now.effects):
+        if theirs[q] < 0:
+            determinant = mine[p] * theirs[q] - mine[q] * theirs[p]
+            if determinant:
+                corner = (gap_p * theirs[q] - gap_q * theirs[p]) / determinant
+                yield other, now.case.rounding.up(max(corner, corner * 0), now.levers[which].step)
 
 
 def _mends(now: Problem[N], which: int) -> bool:
@@ -109,16 +102,23 @@ def _mends(now: Problem[N], which: int) -> bool:
 
 
 def _complete(
-    now: Problem[N], which: int, size: N, other: int, best: Best[N]
+    now: Problem[N], which: int, size: N, *, best: Best[N], others: Iterable[int]
 ) -> None:
-    """Offer `size` of one action with the least of another that completes it."""
-    lever, second = now.levers[which], now.levers[other]
-    if best.cost is not None and second.price >= 0 and lever.price * size >= best.cost:
+    """Offer `size` of one action with the least of another that mends what is then still missed."""
+    lever = now.levers[which]
+    if not lever.least <= size <= lever.most or size <= 0:
         return
-    bounds = span(now, after(now, which, size), other, second.most)
-    rest = None if bounds is None or not bounds.low else least(now, second, bounds)
-    if rest is not None:
-        best.offer([(lever, size), (second, rest)])
+    needs = after(now, which, size)
+    missed = [need - allowed for need, allowed in zip(needs, now.allowed, strict=True)]
+    worst = missed.index(max(missed))
+    for other in others:
+        second = now.levers[other]
+        if other == which or now.effects[other][worst] >= 0:
+            continue
+        bounds = span(now, needs, other, second.most)
+        rest = None if bounds is None or not bounds.low else least(now, second, bounds)
+        if rest is not None:
+            best.offer([(lever, size), (second, rest)])
 
 
 # ---------------------------------------------------------------- least unsafe

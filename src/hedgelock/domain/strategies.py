@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import NamedTuple
 
+from hedgelock.domain import short_leg
 from hedgelock.domain.money import ONE, ZERO, clip
 from hedgelock.domain.policy import Strategy
 from hedgelock.domain.risk import RiskState
@@ -110,6 +111,18 @@ def vol_harvest(situation: Situation) -> Target:
     if situation.exposure.low > kept - situation.policy.no_trade_band:
         wanted = kept
     return Target(protective, max(ZERO, wanted - protective))
+
+
+def with_leg(situation: Situation, now_ms: int) -> Situation:
+    """`situation` with its discretionary short looked at; only `vol_harvest` has one to look at."""
+    if situation.policy.strategy is not Strategy.VOL_HARVEST:
+        return situation
+    held = situation.discretionary_held(ltv_target(situation).protective)
+    leg = short_leg.advance(
+        situation.leg, held=held, mark_price=situation.mark_price,
+        volatility=situation.volatility_day, tactics=situation.tactics, now_ms=now_ms,
+    )
+    return situation._replace(leg=leg)
 
 
 def _harvest_ratio(situation: Situation, sigma: Decimal) -> Decimal:

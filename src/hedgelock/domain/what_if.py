@@ -16,7 +16,17 @@ from collections.abc import Sequence
 from decimal import Decimal
 from typing import NamedTuple
 
-from hedgelock.domain.actions import UNDO, ActionKind, Holdings, Perp, Sized, Terms, levers, moved
+from hedgelock.domain.actions import (
+    UNDO,
+    ActionKind,
+    Holdings,
+    Perp,
+    Sized,
+    Terms,
+    lever_of,
+    moved,
+    sized,
+)
 from hedgelock.domain.demands import net_ltv
 from hedgelock.domain.instrument import MarginTier
 from hedgelock.domain.liquidation import pocket_roots
@@ -61,9 +71,8 @@ def what_if(
     """The account before and after actions as the solver sized them (or `size_up`, by hand)."""
     held = case.held
     for action in actions:
-        usable = levers(held, case.terms, case.limits, frozenset({action.kind}))
-        for lever in usable:
-            held = moved(held, lever, action.size)
+        lever = lever_of(action.kind, held, case.terms, case.limits)
+        held = held if lever is None else moved(held, lever, action.size)
     undo = tuple(
         (UNDO[action.kind], action.size) for action in reversed(actions) if action.kind in UNDO
     )
@@ -77,12 +86,10 @@ def what_if(
     )
 
 
-def size_up(case: Case[Decimal], kind: ActionKind, size: Decimal) -> Sized[Decimal] | None:
-    """A manual action with its costs; None = there is not that much of it, or less than can be done."""
-    for lever in levers(case.held, case.terms, case.limits, frozenset({kind})):
-        if lever.least <= size <= lever.most:
-            return Sized(kind, size, lever.now * size, lever.undo * size, lever.carry * size)
-    return None
+def size_up(case: Case[Decimal], kind: ActionKind, size: Decimal) -> Sized[Decimal]:
+    """An action of a size that somebody else chose, with its costs; waiting costs nothing."""
+    lever = lever_of(kind, case.held, case.terms, case.limits)
+    return Sized(kind, size, ZERO, ZERO, ZERO) if lever is None else sized(lever, size)
 
 
 def outlook(case: Case[Decimal], ltv_liquidation: Decimal) -> Outlook:
