@@ -524,7 +524,7 @@ def test_dearer_funding_makes_the_short_dearer(funding: Decimal) -> None:
 
 
 @pytest.mark.soak
-@settings(max_examples=5_000)
+@settings(max_examples=2_000)
 @given(cases())
 def test_thousands_of_accounts_settle_safely(asked: Case[Decimal]) -> None:
     """Every decision ends, says whether it is safe, and is not taken back when asked again."""
