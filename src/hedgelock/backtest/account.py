@@ -140,7 +140,7 @@ class Account:
         sold = min(wanted / index, self.collateral)
         fee = min(sold * fee_rate, self.collateral - sold)
         self.collateral -= sold + fee
-        self.debt -= wanted if sold * index >= wanted else sold * index
+        self.debt -= min(wanted, sold * index)
         self.costs.penalty += fee * index
 
     # ------------------------------------------------------------ time

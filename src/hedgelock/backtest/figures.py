@@ -6,7 +6,7 @@ beside coins and USDT; `Figures` refuses accounts that could leave that tier.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -91,13 +91,13 @@ def figures(plan: Plan, terms: Terms) -> Figures:
         terms.ltv_margin_call, terms.ltv_liquidation, terms.liquidation_fee, terms.conversion_fee,
         margin.borrow_mm_rate, margin.borrow_im_rate, margin.borrow_hourly_rate,
     )
-    return Figures(
-        *(float(x) for x in given), hedge.slices_max, float(hedge.caution_size),
-        float(hedge.position_size_max), float(risk.margin_ratio_max), float(run.notional_max),
-        float(run.slippage_max), tuple(float(x) for x in enter),
-        tuple(float(x - risk.ltv_leave_below) for x in enter), risk.dwell_ms,
-        *(float(x) for x in contract), *(float(x) for x in venue),
-    )
+    limits = (hedge.caution_size, hedge.position_size_max, risk.margin_ratio_max, run.notional_max,
+              run.slippage_max)
+    values: list[Any] = [float(x) for x in given]
+    values += [hedge.slices_max, *(float(x) for x in limits), tuple(float(x) for x in enter)]
+    values += [tuple(float(x - risk.ltv_leave_below) for x in enter), risk.dwell_ms]
+    values += [float(x) for x in (*contract, *venue)]
+    return Figures(*values)
 
 
 # ---------------------------------------------------------------- headroom, as the domain computes it

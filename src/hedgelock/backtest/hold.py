@@ -29,8 +29,9 @@ SOME_CENTS = 1e-6
 
 
 class Ahead(NamedTuple):
-    """The coming bars of a chunk, nothing being decided. `debt`, `cash` before each bar's close;
-    `debt_after`, `cash_after` with its interest and funding.
+    """The coming bars of a chunk, nothing being decided.
+
+    `debt`, `cash` before each bar's close; `debt_after`, `cash_after` with its interest and funding.
     """
 
     cut: slice
@@ -85,8 +86,8 @@ def next_bar(quiet: Quiet, bar: int) -> int:
 
 def _ahead(quiet: Quiet, cut: slice, debt: float, cash: float) -> Ahead:
     """From `debt` and `cash` before the first bar of `cut`."""
-    debt_after = debt * np.cumprod(quiet.growth[cut])
-    cash_after = cash + float(quiet.engine.account.short) * np.cumsum(quiet.paid[cut])
+    debt_after = np.asarray(debt * np.cumprod(quiet.growth[cut]), dtype=np.float64)
+    cash_after: Floats = cash + float(quiet.engine.account.short) * np.cumsum(quiet.paid[cut])
     return Ahead(
         cut, np.concatenate([[debt], debt_after[:-1]]), np.concatenate([[cash], cash_after[:-1]]),
         debt_after, cash_after,

@@ -173,14 +173,16 @@ def _resize(f: Figures, s: Sight, size: Floats, cap: Floats) -> tuple[Floats, Fl
     demanded = np.minimum(ceil_to(np.maximum(s.short - goal, 0), f.lot), fits)
     demanded = np.where(over & (demanded >= f.qty_min - TINY), demanded, 0.0)
     missing = np.minimum(size, cap - slack) - s.short
-    reopens = (s.reopen_qty > 0) & (missing > 0)
+    # Sizes are often whole lots, so that a difference is the band to the digit.
+    band = f.band - TINY
+    reopens = (s.reopen_qty > 0) & (missing > TINY)
     more = np.where(
-        reopens & (missing < f.band), np.minimum(s.reopen_qty, missing), missing
+        reopens & (missing < band), np.minimum(s.reopen_qty, missing), missing
     )
-    raises = reopens | (missing >= f.band)
+    raises = reopens | (missing >= band)
     up = floor_to(np.maximum(np.minimum(more, order_max), 0.0), f.lot)
     up = np.where(raises & (up >= f.qty_min - TINY) & (up * s.mark >= f.notional_min), up, 0.0)
-    lowers = (s.short - size >= f.band) & (s.short > size)
+    lowers = (s.short - size >= band) & (s.short > size)
     down = np.minimum(floor_to(np.maximum(s.short - size, 0), f.lot), fits)
     down = np.where(lowers & (down >= f.qty_min - TINY), down, 0.0)
     order = np.where(demanded > 0, -demanded, np.where(raises, up, -down))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -63,20 +64,20 @@ class Pockets:
         )
         cash = spread([s.pocket_usdt for s in settings]) * unit
         coins = spread([s.pocket_coins for s in settings]) * collateral
-        zeros = [np.zeros(count) for _ in range(10)]
-        return cls(
-            cash, coins, spread([s.ltv for s in settings]) * unit, collateral.copy(), reserve,
-            unit, cash.copy(), coins + collateral, *zeros, np.full(count, -1),
-            np.zeros(count, np.int64), np.zeros(count, np.int64), np.zeros(count, bool),
-            np.zeros(count, bool),
-        )
+        debt = spread([s.ltv for s in settings]) * unit
+        values: list[Any] = [cash, coins, debt, collateral.copy(), reserve, unit, cash.copy(),
+                             coins + collateral]
+        values += [np.zeros(count) for _ in range(10)]
+        values += [np.full(count, -1), np.zeros(count, np.int64), np.zeros(count, np.int64)]
+        values += [np.zeros(count, bool), np.zeros(count, bool)]
+        return cls(*values)
 
     def sell(self, f: Figures, at: Integers, qty: Floats, price: Floats) -> None:
         """Open more of the short at market."""
         paid = price * (1 - f.slippage)
         self.short[at] += qty
         self.entry_value[at] += qty * paid
-        self._pay(at, qty * paid * f.taker, qty * (price - paid))
+        self.pay(at, qty * paid * f.taker, qty * (price - paid))
 
     def buy(self, f: Figures, at: Integers, qty: Floats, price: Floats) -> None:
         """Close `qty` of the short at market."""
@@ -87,9 +88,10 @@ class Pockets:
         self.short[at] = np.where(whole, 0.0, short - qty)
         self.entry_value[at] -= share
         self.cash[at] += share - qty * paid
-        self._pay(at, qty * paid * f.taker, qty * (paid - price))
+        self.pay(at, qty * paid * f.taker, qty * (paid - price))
 
-    def _pay(self, at: Integers, fee: Floats, slipped: Floats) -> None:
+    def pay(self, at: Integers, fee: Floats, slipped: Floats) -> None:
+        """A fee out of the pocket; what slipped is in the price already, and only tallied."""
         self.cash[at] -= fee
         self.fees[at] += fee
         self.slippage[at] += slipped
@@ -103,13 +105,13 @@ def act(f: Figures, p: Pockets, lanes: Integers, orders: Orders, mark: Floats) -
         paid = price * (1 - f.slippage)
         p.coins[at] = np.maximum(p.coins[at] - qty, 0.0)
         p.cash[at] += qty * paid
-        p._pay(at, qty * paid * f.spot_taker, qty * (price - paid))
+        p.pay(at, qty * paid * f.spot_taker, qty * (price - paid))
     sells, buys = orders.hedge > 0, orders.hedge < 0
     if sells.any():
         p.sell(f, lanes[sells], orders.hedge[sells], mark[sells])
     if buys.any():
         p.buy(f, lanes[buys], -orders.hedge[buys], mark[buys])
-    p.trades[lanes] += covers | sells | buys
+    p.trades[lanes] += covers.astype(np.int64) + sells + buys
 
 
 def settle_loan(

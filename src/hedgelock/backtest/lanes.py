@@ -8,7 +8,7 @@ by action, until all of them rest. `tests/backtest/test_lanes.py` holds it again
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -16,8 +16,14 @@ from hedgelock.backtest import kernel
 from hedgelock.backtest.feed import Bar, Feed
 from hedgelock.backtest.figures import Figures, Flags, Held, figures, is_margin_dead, withdrawable
 from hedgelock.backtest.kernel import Orders, Sight
+from hedgelock.backtest.lane_moves import (
+    Pockets,
+    act,
+    liquidate_loan,
+    liquidate_margin,
+    settle_loan,
+)
 from hedgelock.backtest.latches import Latches
-from hedgelock.backtest.lane_moves import Pockets, act, liquidate_loan, liquidate_margin, settle_loan
 from hedgelock.backtest.plans import Plan, sell_collateral, wait
 from hedgelock.backtest.terms import Setting, Terms
 from hedgelock.domain.policy import Strategy
@@ -44,7 +50,9 @@ class Results:
     margin_liquidated: Flags
     start: Floats
     """Equity at the start."""
-    trades: Integers = field(default_factory=lambda: np.empty(0, np.int64))
+    trades: Integers
+    end: Floats
+    """Last index price ÷ first, [path]."""
 
     @property
     def explicit(self) -> Floats:
@@ -67,9 +75,10 @@ class Lanes:
         self.every = settings[0].every
         self.blocked = blocked
         """Bars at whose close nothing is decided (an outage), or None."""
-        paths = len(feed.start)
+        start = feed.opening.index_close
+        paths = len(start)
         self.path: Integers = np.tile(np.arange(paths), len(settings))
-        self.p = Pockets.open(settings, feed.start, plan.hedge)
+        self.p = Pockets.open(settings, start, plan.hedge)
         count = len(self.path)
         self.delay: Integers = np.repeat([s.delay for s in settings], paths)
         self.memory = _Memory.blank(count)
@@ -88,8 +97,7 @@ class Lanes:
     def run(self) -> Results:
         """All bars of the feed; then every short is closed."""
         feed = self.feed
-        first = Bar(*([feed.mark_start] * 3), *([feed.start] * 3), np.zeros(len(feed.start)),
-                    feed.apr_start, 0)
+        first = feed.opening
         opening = self.p.debt.copy()
         self._decide(first, -1)
         hold_debt = opening.copy()
@@ -134,14 +142,21 @@ class Lanes:
             base = np.where(pledged[dead] > 0, pledged[dead] * f.ltv_liquidation, 1.0)
             at = np.minimum(p.debt[dead] / base, bar.index_high[path[dead]])
             liquidate_loan(f, p, dead, np.maximum(low[dead], at))
-        if not p.short.any():
+        hedged = p.short > 0
+        self._margin(np.nonzero(hedged)[0], bar.mark_high, bar.index_high)
+        # A fall helps a pocket that is well net short: what lived at the high lives at the low.
+        longer = p.short < p.coins * f.coin_ratio * 2
+        self._margin(np.nonzero(hedged & longer)[0], bar.mark_low, bar.index_low)
+
+    def _margin(self, lanes: Integers, mark: Floats, index: Floats) -> None:
+        """Liquidate those of `lanes` whose margin is gone at these prices of the paths."""
+        if not lanes.size:
             return
-        ends = ((bar.mark_high, bar.index_high), (bar.mark_low, bar.index_low))
-        for mark, index in ends:
-            held = Held(p.cash, p.coins, p.short, p.entry_value)
-            hit = np.nonzero(is_margin_dead(f, held, mark[path], index[path]))[0]
-            if hit.size:
-                liquidate_margin(f, p, hit, mark[path[hit]], index[path[hit]])
+        p, at = self.p, self.path[lanes]
+        held = Held(p.cash[lanes], p.coins[lanes], p.short[lanes], p.entry_value[lanes])
+        dead = is_margin_dead(self.f, held, mark[at], index[at])
+        if dead.any():
+            liquidate_margin(self.f, p, lanes[dead], mark[at[dead]], index[at[dead]])
 
     def _land(self, bar: Bar, t: int) -> None:
         due = np.nonzero(self.p.due_bar == t)[0]
@@ -265,17 +280,18 @@ class Lanes:
         equity = p.cash + p.fund + coins * index - p.debt
         hold = p.start_cash + p.start_coins * index - hold_debt
         unit = p.unit
-        shape = (len(self.settings), len(self.feed.start))
+        first = self.feed.opening.index_close
+        shape = (len(self.settings), len(first))
 
         def cut(values: Floats) -> Floats:
             return (values / unit).reshape(shape)
 
-        start = p.start_cash + p.start_coins * self.feed.start[path] - opening
+        start = p.start_cash + p.start_coins * first[path] - opening
         return Results(
             cut(equity), cut(hold), cut(p.fees), cut(p.slippage), cut(p.funding), cut(p.penalty),
             cut(p.interest), cut(hold_debt - opening), self.ltv_max.reshape(shape),
             p.loan_dead.reshape(shape), p.margin_dead.reshape(shape), cut(start),
-            p.trades.reshape(shape),
+            p.trades.reshape(shape), bar.index_close / first,
         )
 
 
@@ -310,5 +326,3 @@ class _Memory:
         ended = (orders.kind != kernel.NOTHING) | (orders.repay_wanted <= 0)
         self.has_realised[lanes] = orders.is_slice | (self.has_realised[lanes] & ~ended)
 
-
-__all__ = ["Lanes", "Results", "fields"]

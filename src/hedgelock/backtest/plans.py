@@ -91,7 +91,8 @@ BASELINES: Mapping[str, Plan] = {
              refill_below=ZERO),
         Plan("sell_collateral", hedge=_hedge(cost_rate=_LIQUIDATION_FEE),
              decider=sell_collateral, has_kernel=True),
-        live("ladder", strategy=Strategy.LADDER),
+        # Harvest, but no last resort: that is what the study's ladder was.
+        live("ladder", strategy=Strategy.LADDER, urgent_at=NEVER, urgent_to=D("0.70")),
         live("ltv_target"),
         live("delta_neutral", ltv_max=-NEVER),
     )

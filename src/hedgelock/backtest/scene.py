@@ -19,6 +19,7 @@ from hedgelock.domain.situation import Balances, MoneyAction, OrderAction, Situa
 from hedgelock.domain.sizing import Decision
 
 _STATES = tuple(RiskState)
+_GROUND = Latch()
 
 
 def exact(value: float) -> Decimal:
@@ -32,7 +33,7 @@ class Memory:
 
     rungs: Rungs
     dwell_ms: int
-    latch: Latch = Latch()
+    latch: Latch = _GROUND
     reopen_qty: Decimal = ZERO
     realising: Decimal = ZERO
     has_realised: bool = False
@@ -72,7 +73,8 @@ class Now(NamedTuple):
     """Prices of a moment and m of the short side."""
 
     mark: Decimal
-    index: Decimal
+    spot: Decimal
+    """Index."""
     multiplier: Decimal
 
 
@@ -83,12 +85,12 @@ def situation(
     """The numbers of one decision. Nothing of ours is ever in flight: fills are at once."""
     terms, short = account.terms, account.short
     ratio = terms.loan_ratio if account.collateral > 0 else ZERO
-    cushion = account.coins * terms.coin_ratio * now.index * (ONE + policy.stress_rise)
+    cushion = account.coins * terms.coin_ratio * now.spot * (ONE + policy.stress_rise)
     return Situation(
         policy=policy, execution=plan.execution, instrument=terms.instrument,
         spot=terms.spot_instrument, mode=SafetyMode.ACTIVE, confidence=Confidence.FRESH,
-        risk_state=memory.state, mark_price=now.mark, index_price=now.index,
-        counted_value=account.collateral * terms.loan_ratio * now.index, loan_ratio=ratio,
+        risk_state=memory.state, mark_price=now.mark, index_price=now.spot,
+        counted_value=account.collateral * terms.loan_ratio * now.spot, loan_ratio=ratio,
         reserve=policy.reserve or ZERO, multiplier=now.multiplier,
         balances=Balances(
             equity=account.cash + account.upl(now.mark), cash=account.cash,

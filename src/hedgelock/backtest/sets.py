@@ -1,4 +1,4 @@
-"""Markets made from a recorded one: wicks clipped, mirrored, split finer, stressed.
+"""Markets made from a recorded one: wicks clipped, mirrored, split finer, joined coarser.
 
 All return new tapes. None looks ahead of what it replaces except `clipped`, which uses a day's own
 spot range, and is for wicks only.
@@ -6,6 +6,7 @@ spot range, and is for wicks only.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from typing import Literal
 
@@ -73,7 +74,7 @@ def split(tape: Tape, parts: int, order: Order) -> Tape:
         corners = (bars.open, near, far, bars.close)
         legs = [
             start[:, None] + (end - start)[:, None] * share
-            for start, end in zip(corners, corners[1:], strict=False)
+            for start, end in itertools.pairwise(corners)
         ]
         close: Floats = np.concatenate(legs, axis=1).ravel()
         start = np.concatenate([bars.open[:, None], close.reshape(-1, parts)[:, :-1]], axis=1).ravel()
@@ -102,25 +103,3 @@ def windows(tape: Tape, days: int, every_days: int = 3) -> np.ndarray[tuple[int]
     """First bars of the windows of `days`, one every `every_days`."""
     per_day = DAY_MS // tape.step_ms
     return np.arange(0, len(tape) - days * per_day + 1, every_days * per_day, dtype=np.int64)
-
-
-# ---------------------------------------------------------------- stress
-
-
-def stressed(tape: Tape, at: int, bars: int, move: float) -> Tape:
-    """The whole market moves by the factor 1 + `move` over `bars` bars from bar `at`, beside what it
-    does anyway; afterwards it goes on from there.
-    """
-    done = np.clip((np.arange(len(tape)) - at + 1) / bars, 0.0, 1.0)
-    after: Floats = (1 + move) ** done
-    before = np.concatenate([[1.0], after[:-1]])
-
-    def bend(b: Series) -> Series:
-        opens, close = b.open * before, b.close * after
-        low = np.minimum(b.low * np.minimum(before, after), np.minimum(opens, close))
-        high = np.maximum(b.high * np.maximum(before, after), np.maximum(opens, close))
-        return Series(opens, high, low, close)
-
-    mark = bend(tape.mark)
-    index = mark if tape.index is tape.mark else bend(tape.index)
-    return replace(tape, mark=mark, index=index)
