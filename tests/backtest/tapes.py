@@ -28,10 +28,10 @@ def tape(
     return single("made", T0, step_ms, bars, funding or no_funding())
 
 
-def settled(rate: float, at_hours: Sequence[int], interval_h: float = 8.0) -> Settlements:
-    """The same rate at some hours after the start."""
+def settled(rates: Sequence[float], at_hours: Sequence[int], interval_h: float = 8.0) -> Settlements:
+    """Rates that settle some hours after the start."""
     ts = T0 + np.array(at_hours, dtype=np.int64) * HOUR_MS
-    return Settlements(ts, np.full(len(ts), rate), np.full(len(ts), interval_h))
+    return Settlements(ts, np.array(rates), np.full(len(ts), interval_h))
 
 
 def drawn(

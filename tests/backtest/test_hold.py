@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from tapes import drawn, setting, tape
 
 from hedgelock.backtest.engine import run
 from hedgelock.backtest.plans import BASELINES
-from tapes import drawn, setting, tape
 
 SETTINGS = [
     setting(ltv="0.65"),

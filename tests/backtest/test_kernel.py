@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 
 from hedgelock.backtest import kernel
-from hedgelock.backtest.figures import figures, withdrawable
-from hedgelock.backtest.figures import Held
+from hedgelock.backtest.figures import Held, figures, withdrawable
 from hedgelock.backtest.kernel import Sight
 from hedgelock.backtest.plans import BASELINES, Plan
 from hedgelock.backtest.scene import exact

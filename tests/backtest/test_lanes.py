@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from tapes import T0, drawn, setting
 
 from hedgelock.backtest.engine import run
 from hedgelock.backtest.feed import Bent, Together, Windows, path_of
 from hedgelock.backtest.lanes import Lanes, Results
 from hedgelock.backtest.plans import BASELINES
 from hedgelock.backtest.terms import Setting, Terms
-from tapes import T0, drawn, setting
 
 SETTINGS = [
     setting(ltv=ltv, pocket_usdt=usdt, pocket_coins=coins, delay=delay)
