@@ -11,6 +11,7 @@ from pathlib import Path
 from rich.console import Console
 
 from bench import (
+    backtest,
     chain,
     figures,
     floors,
@@ -106,6 +107,10 @@ class Bench:
         """A virtual day of the simulator."""
         return simulator.virtual_day()
 
+    def backtest(self) -> list[Figure]:
+        """300,000 minute bars with loan, funding and decisions, beside NautilusTrader."""
+        return backtest.measure(self.folder)
+
     # ------------------------------------------------------------ the log to start from
 
     def _keep(self, made: Site) -> None:
@@ -134,7 +139,7 @@ class Bench:
             bus.close()
 
 
-NAMES = ("embedded", "kafka", "chain", "parts", "ready", "memory", "orders", "simulator")
+NAMES = ("embedded", "kafka", "chain", "parts", "ready", "memory", "orders", "simulator", "backtest")
 
 
 def _enough(name: str, found: latency.Latencies) -> list[Figure]:

@@ -5,14 +5,14 @@ accounts of all its markets share the work.
 
     markets    real · unclipped · mirror (funding reflected, none, or as recorded) · for five-minute
                decisions on coarser bars also real on straight lines, low first and high first
-    martingale `DRAWS` draws per window, no funding
+    martingale `DRAWS` draws per window, each bar's return reflected with p = ½, no funding
     stress     −20 % in one bar · −40 % in a day · an hour without decisions in which it falls 10 % ·
                +40 % in a week; each begins in the middle of the window
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from decimal import Decimal
 from typing import Literal, NamedTuple
@@ -34,7 +34,8 @@ RHYTHMS = {"5m": 300_000, "1h": HOUR_MS}
 LTVS = ("0.55", "0.65", "0.72")
 POCKETS = (("0.10", "0.10"), ("0.05", "0"))
 DELAYS = (0, 1)
-DRAWS = 16
+DRAWS = {"5m": 16, "1h": 64}
+"""Martingale draws per window. With 16 hourly ones a bias of the books and chance look alike."""
 BRIDGE_SEED = 2021
 
 
@@ -96,7 +97,9 @@ def at_step(tape: Tape, step_ms: int) -> Tape:
     return bridged(tape, tape.step_ms // step_ms, BRIDGE_SEED)
 
 
-def run(cell: Cell, plan: Plan, market: Market, terms: Terms, draws: int = DRAWS) -> dict[str, Results]:
+def run(
+    cell: Cell, plan: Plan, market: Market, terms: Terms, draws: Mapping[str, int] = DRAWS
+) -> dict[str, Results]:
     """The results of a cell by market."""
     step_ms = RHYTHMS[cell.rhythm]
     length = cell.days * DAY_MS // step_ms
@@ -107,7 +110,7 @@ def run(cell: Cell, plan: Plan, market: Market, terms: Terms, draws: int = DRAWS
         tape = at_step(market.clipped, step_ms)
         first = sets.windows(tape, cell.days)
         feeds["martingale"] = Together([
-            Windows(tape, first, length, has_funding=False, seed=seed) for seed in range(1, draws + 1)
+            Windows(tape, first, length, has_funding=False, seed=seed) for seed in range(1, draws[cell.rhythm] + 1)
         ])
     else:
         for name, tape in _markets(market, step_ms, cell.rhythm).items():

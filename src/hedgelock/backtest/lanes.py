@@ -50,6 +50,8 @@ class Results:
     margin_liquidated: Flags
     start: Floats
     """Equity at the start."""
+    inside: Floats
+    """What liquidations lost by being done inside their bar and not at its close; + = lost."""
     trades: Integers
     end: Floats
     """Last index price ÷ first, [path]."""
@@ -84,7 +86,7 @@ class Lanes:
         self.memory = _Memory.blank(count)
         self.latches = Latches(count, self.f) if _needs_latch(plan) else None
         self.ltv_max = np.repeat([float(s.ltv) for s in settings], paths)
-        self.interest_hold: Floats = np.zeros(count)
+        self.inside: Floats = np.zeros(count)
         self.level: Integers = np.zeros(count, np.int64)
 
     @property
@@ -141,14 +143,19 @@ class Lanes:
         if dead.size:
             base = np.where(pledged[dead] > 0, pledged[dead] * f.ltv_liquidation, 1.0)
             at = np.minimum(p.debt[dead] / base, bar.index_high[path[dead]])
-            liquidate_loan(f, p, dead, np.maximum(low[dead], at))
+            price = np.maximum(low[dead], at)
+            sold, short = p.collateral[dead] + p.free_coins[dead], p.short[dead].copy()
+            liquidate_loan(f, p, dead, price)
+            sold -= p.collateral[dead] + p.free_coins[dead]
+            self._inside(dead, sold, price, bar.index_close)
+            self._inside(dead, -short, price, bar.mark_close)
         hedged = p.short > 0
-        self._margin(np.nonzero(hedged)[0], bar.mark_high, bar.index_high)
+        self._margin(np.nonzero(hedged)[0], bar, bar.mark_high, bar.index_high)
         # A fall helps a pocket that is well net short: what lived at the high lives at the low.
         longer = p.short < p.coins * f.coin_ratio * 2
-        self._margin(np.nonzero(hedged & longer)[0], bar.mark_low, bar.index_low)
+        self._margin(np.nonzero(hedged & longer)[0], bar, bar.mark_low, bar.index_low)
 
-    def _margin(self, lanes: Integers, mark: Floats, index: Floats) -> None:
+    def _margin(self, lanes: Integers, bar: Bar, mark: Floats, index: Floats) -> None:
         """Liquidate those of `lanes` whose margin is gone at these prices of the paths."""
         if not lanes.size:
             return
@@ -156,7 +163,15 @@ class Lanes:
         held = Held(p.cash[lanes], p.coins[lanes], p.short[lanes], p.entry_value[lanes])
         dead = is_margin_dead(self.f, held, mark[at], index[at])
         if dead.any():
-            liquidate_margin(self.f, p, lanes[dead], mark[at[dead]], index[at[dead]])
+            lanes, at = lanes[dead], at[dead]
+            coins, short = p.coins[lanes], p.short[lanes].copy()
+            liquidate_margin(self.f, p, lanes, mark[at], index[at])
+            self._inside(lanes, coins - p.coins[lanes], index[at], bar.index_close)
+            self._inside(lanes, -short, mark[at], bar.mark_close)
+
+    def _inside(self, lanes: Integers, sold: Floats, price: Floats, close: Floats) -> None:
+        """Coins sold (− = bought) at `price` inside a bar that ends at `close` [path]."""
+        self.inside[lanes] += sold * (close[self.path[lanes]] - price)
 
     def _land(self, bar: Bar, t: int) -> None:
         due = np.nonzero(self.p.due_bar == t)[0]
@@ -291,7 +306,7 @@ class Lanes:
             cut(equity), cut(hold), cut(p.fees), cut(p.slippage), cut(p.funding), cut(p.penalty),
             cut(p.interest), cut(hold_debt - opening), self.ltv_max.reshape(shape),
             p.loan_dead.reshape(shape), p.margin_dead.reshape(shape), cut(start),
-            p.trades.reshape(shape), bar.index_close / first,
+            cut(self.inside), p.trades.reshape(shape), bar.index_close / first,
         )
 
 

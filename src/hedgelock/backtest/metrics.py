@@ -69,11 +69,14 @@ class Honesty(NamedTuple):
     """mean(equity − hold + explicit costs − interest saved) on a martingale, and its standard error.
 
     Nobody gains by trading in a market without drift; what differs from zero by more than three
-    standard errors would be an error of the books or a look into the future.
+    standard errors would be an error of the books or a look into the future. The draws are a
+    martingale from close to close: what a liquidation does inside a bar is compared at its close
+    (`Results.inside`); `raw` is without that.
     """
 
     mean: float
     error: float
+    raw: float
 
     @property
     def is_kept(self) -> bool:
@@ -84,8 +87,10 @@ class Honesty(NamedTuple):
 def honesty(r: Results, setting: int) -> Honesty:
     """Paths are drawn independently, one sign per bar: plain standard errors."""
     saved = r.interest_hold[setting] - r.interest[setting]
-    drift = r.equity[setting] - r.hold[setting] + r.explicit[setting] - saved
-    return Honesty(float(drift.mean()), float(drift.std(ddof=1) / np.sqrt(len(drift))))
+    raw = r.equity[setting] - r.hold[setting] + r.explicit[setting] - saved
+    drift = raw + r.inside[setting]
+    error = float(drift.std(ddof=1) / np.sqrt(len(drift)))
+    return Honesty(float(drift.mean()), error, float(raw.mean()))
 
 
 @dataclass(frozen=True, slots=True)

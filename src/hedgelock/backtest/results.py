@@ -7,6 +7,7 @@ The same seeds give the same document on every machine with the same numpy.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
@@ -81,7 +82,7 @@ def market(sources: Sources) -> Market:
 
 def run(
     wanted: Sequence[Cell], sources: Sources, *, processes: int = 2,
-    plans: Mapping[str, Plan] = BASELINES, draws: int = cells.DRAWS,
+    plans: Mapping[str, Plan] = BASELINES, draws: Mapping[str, int] = cells.DRAWS,
     on_done: Callable[[Cell], None] = lambda _cell: None,
 ) -> Found:
     """Run the cells; `on_done` is called for each as it ends."""
@@ -105,7 +106,9 @@ def run(
     return {cell: found[cell] for cell in wanted}
 
 
-def _one(cell: Cell, plan: str, sources: Sources, draws: int) -> dict[str, Results]:
+def _one(
+    cell: Cell, plan: str, sources: Sources, draws: Mapping[str, int]
+) -> dict[str, Results]:
     """A cell in a process of its own; a plan travels by name."""
     from hedgelock.domain.money import trap_floats
 
@@ -163,4 +166,48 @@ def _against(result: Results, other: Results, i: int) -> dict[str, Any]:
 
 
 def _rounded(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {k: round(v, 6) if isinstance(v, float) else v for k, v in values.items()}
+    return {k: round(v, 5) if isinstance(v, float) else v for k, v in values.items()}
+
+
+# ---------------------------------------------------------------- as files
+
+
+def _compact(data: dict[str, Any]) -> str:
+    """The document with its rows as lists under one head, a row to a line."""
+    flat = [_flat(row) for row in data["rows"]]
+    names = list(dict.fromkeys(name for row in flat for name in row))
+    head = {**{k: v for k, v in data.items() if k != "rows"}, "columns": names}
+    lines = [json.dumps([row.get(n) for n in names], separators=(",", ":")) for row in flat]
+    opening = json.dumps(head)[:-1]
+    return opening + ', "rows": [\n' + ",\n".join(lines) + "\n]}\n"
+
+
+def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested figures under dotted names."""
+    found: dict[str, Any] = {}
+    for name, value in row.items():
+        if isinstance(value, Mapping):
+            found |= {f"{name}.{k}": v for k, v in _flat(value).items()}
+        else:
+            found[name] = value
+    return found
+
+
+def write(found: Found, sources: Sources, folder: Path) -> list[Path]:
+    """README.md, tables.md, results.json and the figures; the paths written."""
+    from hedgelock.backtest import drawing, study, tables
+
+    data = document(found, sources)
+    is_study = _name(sources.perp) == _name(STUDY.perp)
+    compared = study.compare(found) if is_study else []
+    files = {
+        "README.md": tables.page(data, compared, study.REMARKS if is_study else ""),
+        "tables.md": tables.everything(data),
+        "results.json": _compact(data),
+        "liquidated.svg": drawing.liquidated(data),
+        "equity.svg": drawing.equity(data),
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in files.items():
+        (folder / name).write_text(text, encoding="utf-8")
+    return [folder / name for name in files]

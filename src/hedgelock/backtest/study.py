@@ -79,3 +79,33 @@ def compare(found: Found, days: int = 30) -> list[Compared]:
                 Compared(plan, "upside kept, 1 h", ltv, told.upside[n], ours.upside, SHARE_ROOM),
             ]
     return rows
+
+REMARKS = """
+### Where and why they are apart
+
+- **What the study's mirror was.** Its money figures are met when the mirrored windows keep the funding
+  as it was recorded, so that is what is compared here. With funding reflected, as the tables above
+  have it, a short pays in the mirror what it received in the market, and every hedge is dearer.
+- **Loan interest** is not given by the study; 5 % a year meets its unhedged account to the window
+  (27 and 50 of 224 liquidated) and to .001 in money.
+- **reserve_only** agrees in money to .001, hourly. Its share liquidated at five minutes does not depend
+  on the rhythm at all: once .10 of USDT has been paid, the loan dies at (LTV − .10) ÷ .95 of the first
+  price, and 9 and 23 of the 224 windows go there. The study's .4 % and 4.0 % need an account with more
+  to pay with (its coins, for instance).
+- **sell_collateral** pays the venue's 2 % of what it repays, as the simulated exchange does; the study's
+  account seems to have paid less. At .1 % its equity is .575 / .502 and its 5th percentile .223 / .200.
+- **ladder**, 5th percentile at .72 hourly: .131 against .110, and **B\\***, .270 against .282: figures
+  of the eleventh of 224 windows, where one decision an hour earlier or later counts. B\\* keeps less of
+  the upside (.89 / .72 against .93 / .75); its mean agrees.
+- **delta_neutral** is held to h_cap here (a rally of 25 % must not kill the pocket), so in a rally it
+  is no longer neutral and keeps more of the upside; with u = .10 it keeps .09 / .21, more like the
+  study's .16 / .30, and 11 / 19 % of its pockets die.
+
+### Five minutes out of hourly bars
+
+For 2021 there are only hourly bars. Decisions every five minutes see a random path inside each hour
+that fits its open, high, low and close (`backtest/bridge.py`). Straight lines through both extremes, in
+either order, are in tables.md as "real, low first" and "real, high first": they make the price turn
+round at each extreme for certain, which costs every hedger about .01 more. On recorded five-minute bars
+of 2025 the random paths cost B\\* nothing measurable against the recorded ones, straight lines .001.
+"""
