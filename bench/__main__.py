@@ -11,6 +11,7 @@ from pathlib import Path
 from rich.console import Console
 
 from bench import (
+    backtest,
     chain,
     figures,
     floors,
@@ -111,6 +112,10 @@ class Bench:
         """A million accounts: screened on a tick, and all marked anew."""
         return many.measure()
 
+    def backtest(self) -> list[Figure]:
+        """300,000 minute bars with loan, funding and decisions, beside NautilusTrader."""
+        return backtest.measure(self.folder)
+
     # ------------------------------------------------------------ the log to start from
 
     def _keep(self, made: Site) -> None:
@@ -139,8 +144,8 @@ class Bench:
             bus.close()
 
 
-NAMES = ("embedded", "kafka", "chain", "parts", "ready", "memory", "orders", "simulator",
-         "many")
+NAMES = ("embedded", "kafka", "chain", "parts", "ready", "memory", "orders", "simulator", "many",
+         "backtest")
 
 
 def _enough(name: str, found: latency.Latencies) -> list[Figure]:

@@ -149,9 +149,9 @@ class Situation(NamedTuple):
     """False shortly after an order that came to nothing."""
     may_move: bool
     """The same for treasury actions."""
-    is_hedge_pinned: bool
+    is_hedge_pinned: bool = False
     """The operator wants the hedge left as it is."""
-    is_repay_forbidden: bool
+    is_repay_forbidden: bool = False
     """The operator wants nothing repaid."""
     sale_guard: HedgeReason | None = None
     """Why no discretionary sale is opened now, as its executor would say; None = it may be."""

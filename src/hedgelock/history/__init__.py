@@ -1,0 +1,1 @@
+"""Recorded prices and funding: reading, checking, completing and fetching them."""
